@@ -1,0 +1,180 @@
+//! What people are told: the values behind status, services and explain.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+
+use crate::id::{ClusterId, ClusterName, ServiceKey};
+use crate::model::{BackendKey, BackendState, Frontend, Policy};
+use crate::own::{PeerState, RefusedReport};
+use crate::tables::SwitchEntry;
+
+/// Status of a cluster's apiserver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiserverStatus {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Its id.
+    pub id: ClusterId,
+    /// Program version.
+    pub version: String,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// What keeps it from being ready; empty when it is.
+    pub blockers: Vec<String>,
+    /// Its peers, by name.
+    pub peers: Vec<PeerStatus>,
+    /// What the source cannot read.
+    pub faults: Vec<FaultReport>,
+    /// Services exported.
+    pub exported_services: u32,
+    /// Endpoints exported.
+    pub exported_endpoints: u32,
+    /// The own store is reachable and written.
+    pub store_connected: bool,
+}
+
+/// Bad input of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultReport {
+    /// File and document, or resource.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// One peer as its mirror sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name.
+    pub name: ClusterName,
+    /// Its state.
+    pub state: PeerState,
+    /// What was refused.
+    pub refused: RefusedReport,
+    /// Names of services it exports that no local Service imports.
+    pub unused_imports: Vec<ServiceKey>,
+}
+
+/// Status of a node's agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The node.
+    pub node: SmolStr,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// Program version.
+    pub version: String,
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// `ebpf` or `none`.
+    pub datapath: SmolStr,
+    /// The session with the own store is up.
+    pub store_connected: bool,
+    /// Milliseconds since the own apiserver's last heartbeat; absent before the first.
+    pub heartbeat_age_ms: Option<u64>,
+    /// The first complete plan was carried out.
+    pub synced: bool,
+    /// What keeps it from being ready; empty when it is.
+    pub blockers: Vec<String>,
+    /// Peers as the own apiserver reports them.
+    pub peers: Vec<(ClusterName, PeerState)>,
+    /// Frontends in the maps.
+    pub frontends: u32,
+    /// Backends in the maps.
+    pub backends: u32,
+    /// Plans carried out since start.
+    pub plans: u64,
+}
+
+/// One global service with its kernel tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// The service.
+    pub service: ServiceKey,
+    /// Its policy.
+    pub policy: Policy,
+    /// A table per frontend.
+    pub frontends: Vec<FrontendView>,
+}
+
+/// A frontend's table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontendView {
+    /// What clients dial.
+    pub frontend: Frontend,
+    /// What the switch holds.
+    pub switch: SwitchEntry,
+    /// The chosen backends with their slot counts.
+    pub backends: Vec<SlotView>,
+}
+
+/// One backend of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotView {
+    /// Where it is.
+    pub backend: BackendKey,
+    /// Its cluster's name.
+    pub cluster: ClusterName,
+    /// How many slots it has.
+    pub slots: u32,
+    /// Connections translated to it since its index was given to it; absent without a kernel datapath.
+    pub connects: Option<u64>,
+}
+
+/// Why a service's tables on one node are what they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The service.
+    pub service: ServiceKey,
+    /// The node.
+    pub node: SmolStr,
+    /// The node's cluster.
+    pub cluster: ClusterName,
+    /// Its policy.
+    pub policy: Policy,
+    /// One per frontend.
+    pub frontends: Vec<FrontendExplanation>,
+    /// Addresses claimed twice, and other remarks.
+    pub notes: Vec<String>,
+}
+
+/// Why one frontend's table is what it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrontendExplanation {
+    /// What clients dial.
+    pub frontend: Frontend,
+    /// Which of the never-empty rounds gave the result, for a person.
+    pub round: String,
+    /// Every backend that is known, kept or dropped.
+    pub backends: Vec<BackendExplanation>,
+    /// The kernel's table equals the intended one.
+    pub installed: bool,
+}
+
+/// One backend and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendExplanation {
+    /// Where it is.
+    pub backend: BackendKey,
+    /// Its cluster's name.
+    pub cluster: ClusterName,
+    /// What it can do.
+    pub state: BackendState,
+    /// Its node, when the record named one.
+    pub node: Option<SmolStr>,
+    /// Its zone.
+    pub zone: Option<SmolStr>,
+    /// Kept only as a last resort.
+    pub doubtful: bool,
+    /// The rule that kept or dropped it, in the words of docs/explain.md.
+    pub rule: String,
+    /// Its share of new connections, 0–1; 0 when dropped.
+    pub share: f64,
+    /// The revision that brought it.
+    pub revision: i64,
+    /// Milliseconds since then.
+    pub age_ms: u64,
+}
