@@ -10,10 +10,15 @@
 
 extern crate alloc;
 
+pub mod explain;
 pub mod id;
+pub mod merge;
+pub mod mesh;
 pub mod model;
 pub mod object;
 pub mod own;
+pub mod plan;
 pub mod record;
 pub mod report;
+pub mod select;
 pub mod tables;

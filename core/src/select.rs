@@ -1,0 +1,126 @@
+//! Which of a service's candidates serve, and by which rule each was kept or dropped.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::merge::Candidate;
+use crate::model::{Frontend, ServiceSpec};
+
+/// The rule that kept or dropped one backend. Printed in kebab-case, explained in docs/explain.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// It serves: new connections go there.
+    Serves,
+    /// It speaks another protocol than the frontend.
+    OtherProtocol,
+    /// Its address is of the other family.
+    OtherFamily,
+    /// Its port has names, and the frontend's is not among them.
+    OtherPortName,
+    /// `internalTrafficPolicy: Local`, and it runs elsewhere.
+    NotOnThisNode,
+    /// A cluster with precedence claims the same address, port and protocol.
+    ConflictLost,
+    /// It is a peer's, and the service is not global here.
+    NotGlobal,
+    /// Affinity is local, and this cluster has an active backend.
+    AffinityLocalHasLocal,
+    /// Affinity is remote, and a peer has a healthy backend.
+    AffinityRemoteHasRemote,
+    /// It is not ready, or its weight is 0.
+    Maintenance,
+    /// It terminates and no longer serves.
+    Gone,
+    /// It is kept only as a last resort, and others serve.
+    Doubtful,
+    /// It terminates, and active ones serve.
+    ActivePreferredOverTerminating,
+}
+
+/// Which of the never-empty rounds gave the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Round {
+    /// Only backends that are sure.
+    Sure,
+    /// Doubtful ones too, since none that is sure serves.
+    Doubtful,
+}
+
+/// What became of one candidate of a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The rule that kept or dropped it.
+    pub rule: Rule,
+    /// It passed the filter and the affinity table: it would serve if its state and its rivals' let it.
+    pub chosen: bool,
+    /// Its slots in the table; 0 unless it serves.
+    pub slots: u32,
+}
+
+/// One frontend's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontendSelection {
+    /// What clients dial.
+    pub frontend: Frontend,
+    /// The round that gave the result: the first that serves, else the last.
+    pub round: Round,
+    /// One per candidate of the service, in their order.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// One service's result: what the tables are made from, and what `explain` prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The local Service.
+    pub spec: ServiceSpec,
+    /// Every known candidate, ascending by backend.
+    pub candidates: Vec<Candidate>,
+    /// One per frontend, ascending.
+    pub frontends: Vec<FrontendSelection>,
+    /// Frontends that another Service of a lower name holds; they get no table from this one.
+    pub taken: Vec<(Frontend, crate::id::ServiceKey)>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Rule {
+    /// All rules.
+    pub const ALL: [Self; 13] = [
+        Self::Serves,
+        Self::OtherProtocol,
+        Self::OtherFamily,
+        Self::OtherPortName,
+        Self::NotOnThisNode,
+        Self::ConflictLost,
+        Self::NotGlobal,
+        Self::AffinityLocalHasLocal,
+        Self::AffinityRemoteHasRemote,
+        Self::Maintenance,
+        Self::Gone,
+        Self::Doubtful,
+        Self::ActivePreferredOverTerminating,
+    ];
+
+    /// The rule's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serves => "serves",
+            Self::OtherProtocol => "other-protocol",
+            Self::OtherFamily => "other-family",
+            Self::OtherPortName => "other-port-name",
+            Self::NotOnThisNode => "not-on-this-node",
+            Self::ConflictLost => "conflict-lost",
+            Self::NotGlobal => "not-global",
+            Self::AffinityLocalHasLocal => "affinity-local-has-local",
+            Self::AffinityRemoteHasRemote => "affinity-remote-has-remote",
+            Self::Maintenance => "maintenance",
+            Self::Gone => "gone",
+            Self::Doubtful => "doubtful",
+            Self::ActivePreferredOverTerminating => "active-preferred-over-terminating",
+        }
+    }
+}
