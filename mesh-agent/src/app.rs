@@ -1,0 +1,118 @@
+//! Builds everything, binds, then runs until a signal or until an essential task ends.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tombolo_core::mesh::Mesh;
+use tombolo_core::own::OwnKey;
+use tombolo_core::plan::Tables;
+use tombolo_core::tables::BackendId;
+use tombolo_store::listen::{self, ListenAddr};
+use tombolo_store::{SessionSpec, StoreConfig, Watch};
+use tombolo_wire::own;
+
+use crate::admin::Admin;
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::datapath;
+use crate::driver::{Channels, Driver};
+use crate::health::{self, Metrics, Readiness};
+
+/// Questions and tickets that may wait.
+const QUEUE: usize = 64;
+
+/// Runs the agent on a runtime of its own.
+pub fn run(config: Config) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("tombolo-agent")
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (datapath, kind) = datapath::open(&config)?;
+    let mut registry = Registry::with_prefix("tombolo_agent");
+    let metrics = Metrics::register(&mut registry);
+    let readiness = Arc::new(ArcSwap::from_pointee(Readiness { blockers: vec!["starting".to_owned()] }));
+
+    let (ask, questions) = mpsc::channel(QUEUE);
+    let (retired, retired_in) = mpsc::channel(QUEUE);
+    let (grace_done, grace_over) = mpsc::channel(QUEUE);
+    let admin = listen::bind(&ListenAddr::Unix(config.admin_socket.clone()), None)
+        .await
+        .with_context(|| format!("binding the admin socket {}", config.admin_socket.display()))?;
+    serve_admin(admin, ask, &tasks, &stop);
+    if let Some(address) = config.health_listen {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("binding health to {address}"))?;
+        let router = health::router(readiness.clone(), registry);
+        let stopped = stop.clone().cancelled_owned();
+        tasks.spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
+    }
+    tasks.spawn(datapath::grace(kind, retired_in, grace_done));
+    let session = tombolo_store::session(session_spec(&config), &tasks, stop.clone());
+
+    let mesh = Mesh::new(config.node.clone(), config.cluster.clone(), config.id);
+    let tables = Tables::new(config.limits, BackendId(clock::boot_nanos()));
+    let driver = Driver::new(mesh, tables, datapath, kind, Clock::start(), readiness, metrics);
+    tracing::info!(cluster = %config.cluster, node = %config.node, datapath = kind.as_str(), "started");
+
+    let running = driver.run(Channels { session, grace_over, retired, questions }, stop.clone());
+    let outcome = tokio::select! {
+        outcome = running => outcome.context("the datapath failed; what the maps hold is unknown"),
+        signal = terminated() => signal,
+    };
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    tracing::info!("stopped");
+    outcome
+}
+
+/// One watch on what all agents share, and one on this node's own key.
+fn session_spec(config: &Config) -> SessionSpec {
+    let watch = |prefix: String| Watch { prefix, canary: None };
+    SessionSpec {
+        store: StoreConfig::from(config.store.clone()),
+        heartbeat: Some(own::key_to_string(&OwnKey::Heartbeat)),
+        first: None,
+        watches: vec![watch(own::AGENTS.to_owned()), watch(own::key_to_string(&OwnKey::Node(config.node.clone())))],
+    }
+}
+
+fn serve_admin(
+    incoming: listen::Incoming,
+    ask: mpsc::Sender<crate::driver::Question>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let service = tombolo_wire::admin::agent_service(Arc::new(Admin(ask)));
+    let server = tonic::transport::Server::builder().add_service(service);
+    let served = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tasks.spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    });
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn terminated() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

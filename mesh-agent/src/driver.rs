@@ -1,0 +1,333 @@
+//! The one task that owns the mesh and the tables: drains what is queued, applies it, and carries out the difference.
+//!
+//! No debounce: an event that comes alone goes straight through, and under load batches form because everything that
+//! is queued is applied before the next plan. It never waits for a grace period; a task of its own does, and reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tombolo_core::explain;
+use tombolo_core::id::{Millis, ServiceKey};
+use tombolo_core::mesh::Mesh;
+use tombolo_core::plan::{Full, Tables};
+use tombolo_core::report::{AgentStatus, Explanation, ServiceView};
+use tombolo_core::tables::{Desired, Plan, Ticket};
+use tombolo_ebpf::{DatapathError, Executor};
+use tombolo_store::SessionEvent;
+
+use crate::clock::Clock;
+use crate::config::DatapathKind;
+use crate::feed::Feed;
+use crate::health::{Metrics, Readiness};
+
+/// How many session events are applied before a plan is made, at most.
+const BATCH: usize = 1_024;
+
+/// A question of a reader, answered between two batches.
+pub enum Question {
+    /// `tombolo status`.
+    Status(oneshot::Sender<AgentStatus>),
+    /// `tombolo services`.
+    Services(oneshot::Sender<Vec<ServiceView>>),
+    /// `tombolo explain`.
+    Explain(ServiceKey, oneshot::Sender<Option<Explanation>>),
+}
+
+/// Everything that can happen to the driver.
+enum Event {
+    Session(SessionEvent),
+    /// A grace period is over for this ticket and those before it.
+    Grace(Ticket),
+    Question(Question),
+    /// The deadline of the feed.
+    Tick,
+    Stop,
+}
+
+/// Where the driver's events come from, and where its tickets go.
+pub struct Channels {
+    /// The session with the own store.
+    pub session: mpsc::Receiver<SessionEvent>,
+    /// Tickets whose grace period is over.
+    pub grace_over: mpsc::Receiver<Ticket>,
+    /// Tickets whose grace period begins.
+    pub retired: mpsc::Sender<Ticket>,
+    /// Readers.
+    pub questions: mpsc::Receiver<Question>,
+}
+
+/// The mesh, the tables, and who carries plans out.
+pub struct Driver {
+    mesh: Mesh,
+    tables: Tables,
+    feed: Feed,
+    datapath: Box<dyn Executor + Send>,
+    kind: DatapathKind,
+    clock: Clock,
+    dirty: BTreeSet<ServiceKey>,
+    /// Services that found a map full; they are tried again when something is freed.
+    full: BTreeMap<ServiceKey, Full>,
+    /// The first complete plan was carried out.
+    synced: bool,
+    plans: u64,
+    /// The youngest ticket that the grace task could not take yet.
+    waiting_ticket: Option<Ticket>,
+    readiness: Arc<ArcSwap<Readiness>>,
+    metrics: Metrics,
+}
+
+impl Driver {
+    /// A driver with empty tables.
+    pub fn new(
+        mesh: Mesh,
+        tables: Tables,
+        datapath: Box<dyn Executor + Send>,
+        kind: DatapathKind,
+        clock: Clock,
+        readiness: Arc<ArcSwap<Readiness>>,
+        metrics: Metrics,
+    ) -> Self {
+        let feed = Feed::new(mesh.cluster().clone());
+        Self {
+            mesh,
+            tables,
+            feed,
+            datapath,
+            kind,
+            clock,
+            dirty: BTreeSet::new(),
+            full: BTreeMap::new(),
+            synced: false,
+            plans: 0,
+            waiting_ticket: None,
+            readiness,
+            metrics,
+        }
+    }
+
+    /// Runs until stopped; an error of the datapath ends it, since what the maps hold is then unknown.
+    pub async fn run(mut self, mut channels: Channels, stop: CancellationToken) -> Result<(), DatapathError> {
+        loop {
+            match self.next(&mut channels, &stop).await {
+                Event::Stop => return Ok(()),
+                Event::Session(event) => {
+                    self.take(event);
+                    self.drain(&mut channels.session);
+                }
+                Event::Grace(ticket) => self.reclaim(ticket)?,
+                Event::Question(question) => self.answer(question),
+                Event::Tick => {
+                    let now = self.clock.now();
+                    let changes = self.feed.tick(now);
+                    self.apply(changes, now);
+                }
+            }
+            self.carry_out()?;
+            self.retire(&channels.retired);
+            self.publish();
+        }
+    }
+
+    async fn next(&self, channels: &mut Channels, stop: &CancellationToken) -> Event {
+        let deadline = self.feed.deadline(self.clock.now());
+        let tick = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(self.clock.instant(at)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Event::Stop,
+            Some(event) = channels.session.recv() => Event::Session(event),
+            Some(ticket) = channels.grace_over.recv() => Event::Grace(ticket),
+            Some(question) = channels.questions.recv() => Event::Question(question),
+            () = tick => Event::Tick,
+            else => Event::Stop,
+        }
+    }
+
+    fn drain(&mut self, session: &mut mpsc::Receiver<SessionEvent>) {
+        for _ in 1..BATCH {
+            let Ok(event) = session.try_recv() else { return };
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: SessionEvent) {
+        match &event {
+            SessionEvent::Connected { epoch } => tracing::info!(epoch = epoch.0, "own store connected"),
+            SessionEvent::Lost { reason } => tracing::warn!(%reason, "own store lost; everything is kept"),
+            SessionEvent::Listed { .. } => tracing::info!("own store listed"),
+            _ => {}
+        }
+        let now = self.clock.now();
+        let changes = self.feed.on(event, now);
+        self.apply(changes, now);
+    }
+
+    fn apply(&mut self, changes: Vec<tombolo_core::mesh::Change>, now: Millis) {
+        for change in changes {
+            self.dirty.extend(self.mesh.apply(change, now));
+        }
+    }
+
+    /// Plans the dirty services and executes; before the first complete view it only collects.
+    fn carry_out(&mut self) -> Result<(), DatapathError> {
+        if !self.synced {
+            if !self.feed.blockers(self.clock.now()).is_empty() {
+                return Ok(());
+            }
+            self.synced = true;
+            tracing::info!(services = self.dirty.len(), "first complete view of the mesh");
+        }
+        if self.dirty.is_empty() {
+            return Ok(());
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let desired: Vec<Desired> = dirty.iter().map(|service| self.mesh.desired(service)).collect();
+        match self.tables.plan(&desired) {
+            Ok(plan) => {
+                self.full.retain(|service, _| !dirty.contains(service));
+                self.execute(&plan)
+            }
+            Err(_) => self.one_by_one(desired),
+        }
+    }
+
+    /// A map is full: whoever fits gets its tables all the same.
+    fn one_by_one(&mut self, desired: Vec<Desired>) -> Result<(), DatapathError> {
+        for one in desired {
+            match self.tables.plan(std::slice::from_ref(&one)) {
+                Ok(plan) => {
+                    self.full.remove(&one.service);
+                    self.execute(&plan)?;
+                }
+                Err(full) => {
+                    if self.full.insert(one.service.clone(), full).is_none() {
+                        tracing::error!(service = %one.service, %full, "a service keeps its old table");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, plan: &Plan) -> Result<(), DatapathError> {
+        if plan.ops.is_empty() && plan.retired.is_none() {
+            return Ok(());
+        }
+        self.datapath.execute(plan)?;
+        self.plans += 1;
+        self.metrics.plans.inc();
+        self.metrics.operations.inc_by(u64::try_from(plan.ops.len()).unwrap_or(u64::MAX));
+        self.waiting_ticket = plan.retired.max(self.waiting_ticket);
+        tracing::debug!(operations = plan.ops.len(), "plan carried out");
+        Ok(())
+    }
+
+    /// Hands the youngest ticket to the grace task; when that is busy, the next batch tries again.
+    fn retire(&mut self, retired: &mpsc::Sender<Ticket>) {
+        if let Some(ticket) = self.waiting_ticket
+            && retired.try_send(ticket).is_ok()
+        {
+            self.waiting_ticket = None;
+        }
+    }
+
+    fn reclaim(&mut self, ticket: Ticket) -> Result<(), DatapathError> {
+        let plan = self.tables.reclaim(ticket);
+        self.execute(&plan)?;
+        self.dirty.extend(self.full.keys().cloned());
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let counts = self.tables.counts();
+        self.metrics.frontends.set(counts.frontends.into());
+        self.metrics.backends.set(counts.backends.into());
+        let now = Readiness { blockers: self.blockers() };
+        if **self.readiness.load() != now {
+            self.readiness.store(Arc::new(now));
+        }
+    }
+
+    fn blockers(&self) -> Vec<String> {
+        let waiting = if self.synced { Vec::new() } else { self.feed.blockers(self.clock.now()) };
+        let full = self.full.iter().map(|(service, full)| format!("{service}: {full}"));
+        let unreadable = self.feed.unreadable().iter().map(|(key, problem)| format!("{key}: {problem}"));
+        waiting.into_iter().chain(full).chain(unreadable).collect()
+    }
+
+    /// A reader that went away is no concern of ours.
+    fn answer(&self, question: Question) {
+        match question {
+            Question::Status(reply) => drop(reply.send(self.status())),
+            Question::Services(reply) => drop(reply.send(self.services())),
+            Question::Explain(service, reply) => drop(reply.send(self.explain(&service))),
+        }
+    }
+
+    fn status(&self) -> AgentStatus {
+        let now = self.clock.now();
+        let counts = self.tables.counts();
+        AgentStatus {
+            node: self.mesh.node().clone(),
+            cluster: self.mesh.cluster().clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: now.0 / 1_000,
+            datapath: self.kind.as_str().into(),
+            store_connected: self.feed.is_connected(),
+            heartbeat_age_ms: self.feed.heartbeat_age_ms(now),
+            synced: self.synced,
+            blockers: self.blockers(),
+            peers: self.mesh.peers().map(|(name, state)| (name.clone(), state.clone())).collect(),
+            frontends: counts.frontends,
+            backends: counts.backends,
+            plans: self.plans,
+        }
+    }
+
+    fn services(&self) -> Vec<ServiceView> {
+        let mut views = explain::services(&self.mesh, &self.tables);
+        for slot in views.iter_mut().flat_map(|view| &mut view.frontends).flat_map(|frontend| &mut frontend.backends) {
+            let index = self.tables.backend_index(&slot.backend);
+            slot.connects = index.and_then(|index| self.datapath.connects(index));
+        }
+        views
+    }
+
+    /// The core says what the tables should hold; the maps are read back to say whether they do.
+    fn explain(&self, service: &ServiceKey) -> Option<Explanation> {
+        let mut explanation = explain::explain(&self.mesh, &self.tables, service, self.clock.now())?;
+        for frontend in &mut explanation.frontends {
+            let intact = self.tables.installed(&frontend.frontend).is_none_or(|installed| self.is_intact(&installed));
+            frontend.installed &= intact;
+        }
+        Some(explanation)
+    }
+
+    fn is_intact(&self, installed: &tombolo_core::tables::Installed<'_>) -> bool {
+        let switch = self.datapath.switch_entry(installed.entry.index).ok();
+        switch == Some(installed.switch) && self.slots_match(installed)
+    }
+
+    fn slots_match(&self, installed: &tombolo_core::tables::Installed<'_>) -> bool {
+        let base = tombolo_core::tables::SlotBase(installed.switch.base);
+        let Ok(held) = self.datapath.slots(base, installed.switch.count) else { return false };
+        let mut wanted: BTreeMap<_, u32> = BTreeMap::new();
+        for (backend, slots) in &installed.table.backends {
+            if let Some(index) = self.tables.backend_index(backend) {
+                *wanted.entry(index).or_default() += slots;
+            }
+        }
+        let mut found: BTreeMap<_, u32> = BTreeMap::new();
+        for index in held {
+            *found.entry(index).or_default() += 1;
+        }
+        wanted == found
+    }
+}
