@@ -1,20 +1,79 @@
 //! Why a service's tables are what they are, from the very values the tables got.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{Millis, ServiceKey};
+use crate::id::{ClusterId, ClusterName, Millis, ServiceKey};
+use crate::merge::Candidate;
 use crate::mesh::Mesh;
+use crate::model::Policy;
 use crate::plan::Tables;
-use crate::report::{Explanation, ServiceView};
+use crate::report::{BackendExplanation, Explanation, FrontendExplanation, FrontendView, ServiceView, SlotView};
+use crate::select::{FrontendSelection, Rule, Selection, Verdict};
 
 /// Explains one service on this node; `None` when no local Service has that name.
 pub fn explain(mesh: &Mesh, tables: &Tables, service: &ServiceKey, now: Millis) -> Option<Explanation> {
-    let _ = (mesh, tables, service, now);
-    unimplemented!()
+    let selection = mesh.select(service)?;
+    Some(Explanation {
+        service: service.clone(),
+        node: mesh.node().clone(),
+        cluster: mesh.cluster().clone(),
+        policy: selection.spec.policy.clone(),
+        frontends: selection.frontends.iter().map(|f| frontend(&selection, f, tables, now)).collect(),
+        notes: notes(mesh, service, &selection),
+    })
 }
 
-/// All services with their installed tables, ascending; `connects` is left to who can read the counters.
+/// All services with their installed tables, ascending; `connects` is left to whoever can read the counters.
 pub fn services(mesh: &Mesh, tables: &Tables) -> Vec<ServiceView> {
-    let _ = (mesh, tables);
-    unimplemented!()
+    mesh.services().map(|spec| ServiceView {
+        service: spec.key.clone(),
+        policy: spec.policy.clone(),
+        frontends: frontend_views(mesh, tables, &spec.key),
+    })
+    .collect()
+}
+
+fn frontend_views(mesh: &Mesh, tables: &Tables, service: &ServiceKey) -> Vec<FrontendView> {
+    tables
+        .frontends_of(service)
+        .map(|(frontend, installed)| FrontendView {
+            frontend: *frontend,
+            switch: installed.switch,
+            backends: installed.table.backends.iter().map(|(key, slots)| SlotView { backend: *key, cluster: mesh.cluster_name(service, key), slots: *slots, connects: None }).collect(),
+        })
+        .collect()
+}
+
+fn frontend(selection: &Selection, f: &FrontendSelection, tables: &Tables, now: Millis) -> FrontendExplanation {
+    let total = f.slots();
+    let desired = selection.table(f);
+    let installed = tables.installed(&f.frontend);
+    FrontendExplanation {
+        frontend: f.frontend,
+        round: format!("{}", f.round),
+        backends: selection
+            .candidates
+            .iter()
+            .zip(&f.verdicts)
+            .map(|(c, verdict)| backend(c, *verdict, total, &selection.spec.policy, now))
+            .collect(),
+        installed: installed.is_some_and(|i| *i.service == selection.spec.key && *i.table == desired),
+    }
+}
+
+fn backend(c: &Candidate, verdict: Verdict, total: u64, policy: &Policy, now: Millis) -> BackendExplanation {
+    BackendExplanation {
+        backend: c.key,
+        cluster: c.cluster.clone(),
+        state: c.state_under(policy),
+        node: c.node.clone(),
+        zone: c.zone.clone(),
+        doubtful: c.doubtful,
+        rule: verdict.rule.as_str().into(),
+        share: if total == 0 { 0.0 } else { f64::from(verdict.slots) / total as f64 },
+        revision: c.revision,
+        age_ms: now.since(c.since),
+    }
 }
