@@ -4,13 +4,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::id::{ClusterId, ClusterName, Millis, ServiceKey};
+use crate::id::{Millis, ServiceKey};
 use crate::merge::Candidate;
 use crate::mesh::Mesh;
-use crate::model::Policy;
+use crate::model::{BackendKey, Frontend, Policy};
 use crate::plan::Tables;
 use crate::report::{BackendExplanation, Explanation, FrontendExplanation, FrontendView, ServiceView, SlotView};
-use crate::select::{FrontendSelection, Rule, Selection, Verdict};
+use crate::select::{FrontendSelection, Selection, Verdict};
+use crate::tables::Installed;
 
 /// Explains one service on this node; `None` when no local Service has that name.
 pub fn explain(mesh: &Mesh, tables: &Tables, service: &ServiceKey, now: Millis) -> Option<Explanation> {
@@ -27,23 +28,26 @@ pub fn explain(mesh: &Mesh, tables: &Tables, service: &ServiceKey, now: Millis) 
 
 /// All services with their installed tables, ascending; `connects` is left to whoever can read the counters.
 pub fn services(mesh: &Mesh, tables: &Tables) -> Vec<ServiceView> {
-    mesh.services().map(|spec| ServiceView {
-        service: spec.key.clone(),
-        policy: spec.policy.clone(),
-        frontends: frontend_views(mesh, tables, &spec.key),
-    })
-    .collect()
+    mesh.services()
+        .map(|spec| ServiceView {
+            service: spec.key.clone(),
+            policy: spec.policy.clone(),
+            frontends: frontend_views(mesh, tables, &spec.key),
+        })
+        .collect()
 }
 
 fn frontend_views(mesh: &Mesh, tables: &Tables, service: &ServiceKey) -> Vec<FrontendView> {
-    tables
-        .frontends_of(service)
-        .map(|(frontend, installed)| FrontendView {
-            frontend: *frontend,
-            switch: installed.switch,
-            backends: installed.table.backends.iter().map(|(key, slots)| SlotView { backend: *key, cluster: mesh.cluster_name(service, key), slots: *slots, connects: None }).collect(),
-        })
-        .collect()
+    let slot_view = |(key, slots): &(BackendKey, u32)| {
+        let cluster = mesh.cluster_name(key.cluster)?.clone();
+        Some(SlotView { backend: *key, cluster, slots: *slots, connects: None })
+    };
+    let view = |(frontend, installed): (&Frontend, Installed<'_>)| FrontendView {
+        frontend: *frontend,
+        switch: installed.switch,
+        backends: installed.table.backends.iter().filter_map(slot_view).collect(),
+    };
+    tables.frontends_of(service).map(view).collect()
 }
 
 fn frontend(selection: &Selection, f: &FrontendSelection, tables: &Tables, now: Millis) -> FrontendExplanation {
@@ -76,4 +80,20 @@ fn backend(c: &Candidate, verdict: Verdict, total: u64, policy: &Policy, now: Mi
         revision: c.revision,
         age_ms: now.since(c.since),
     }
+}
+
+/// What the tables do not show: addresses claimed twice, here and elsewhere, and frontends that another Service has.
+fn notes(mesh: &Mesh, service: &ServiceKey, selection: &Selection) -> Vec<String> {
+    let conflicts = selection.candidates.iter().filter_map(|c| {
+        let winner = c.lost_to.as_ref()?;
+        Some(format!("conflict: {} is claimed by {} and by {winner}, which has precedence", c.key, c.cluster))
+    });
+    let taken = selection.taken.iter().map(|(frontend, holder)| {
+        format!("frontend {frontend} is also that of {holder}, whose name is lower: it has no table here")
+    });
+    let elsewhere = mesh
+        .listed_elsewhere(service)
+        .into_iter()
+        .map(|(addr, other, cluster)| format!("address {addr} is also listed by {cluster} for {other}"));
+    conflicts.chain(taken).chain(elsewhere).collect()
 }

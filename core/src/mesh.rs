@@ -8,22 +8,13 @@ use alloc::vec::Vec;
 
 use smol_str::SmolStr;
 
+pub use crate::hold::Standing;
 use crate::id::{Addr, ClusterId, ClusterName, Millis, ServiceKey};
 use crate::merge::{self, Origin, Piece};
 use crate::model::{Frontend, Protocol, ServiceSpec, Slice};
 use crate::own::{ClusterInfo, MeshSlice, NodeInfo, PeerState};
 use crate::select::{self, Selection, View};
 use crate::tables::Desired;
-
-/// How sure a peer's record is, once silence and restarts were considered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
-    /// It counts.
-    #[default]
-    Sure,
-    /// It is kept only as a last resort.
-    Doubtful,
-}
 
 /// One change of the held view. A value of `None` is a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +63,8 @@ pub struct Mesh {
     node_info: NodeInfo,
     services: BTreeMap<ServiceKey, Service>,
     peers: BTreeMap<ClusterName, PeerState>,
+    /// Who last used each id: at most as many as the mesh has ids.
+    names: BTreeMap<ClusterId, ClusterName>,
     /// Where each peer has slices: its removal costs what it brought.
     brought: BTreeMap<ClusterName, BTreeSet<ServiceKey>>,
     /// Who wants each frontend. The lowest name has it.
@@ -99,6 +92,7 @@ impl Mesh {
     /// An empty mesh, seen from one node of one cluster.
     pub fn new(node: SmolStr, cluster: ClusterName, id: ClusterId) -> Self {
         Self {
+            names: BTreeMap::from([(id, cluster.clone())]),
             node,
             cluster,
             id,
@@ -207,6 +201,11 @@ impl Mesh {
         self.info.as_ref()
     }
 
+    /// The cluster that last used an id.
+    pub fn cluster_name(&self, id: ClusterId) -> Option<&ClusterName> {
+        self.names.get(&id)
+    }
+
     /// The node it is seen from.
     pub fn node(&self) -> &SmolStr {
         &self.node
@@ -271,6 +270,9 @@ impl Mesh {
         said: Option<Said>,
     ) -> BTreeSet<ServiceKey> {
         let peer = cluster.clone();
+        if let Some(said) = &said {
+            self.names.insert(said.cluster_id, peer.clone());
+        }
         let dirty = self.set_slice(service.clone(), said, |s, said| replace(&mut s.remote, (cluster, slice), said));
         let left = self.services.get(&service).is_some_and(|s| s.remote.keys().any(|(c, _)| *c == peer));
         let brought = self.brought.entry(peer.clone()).or_default();
