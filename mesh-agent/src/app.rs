@@ -14,7 +14,7 @@ use tombolo_core::mesh::Mesh;
 use tombolo_core::own::OwnKey;
 use tombolo_core::plan::Tables;
 use tombolo_core::tables::BackendId;
-use tombolo_store::listen::{self, ListenAddr};
+use tombolo_store::listen::{ListenAddr, Listener};
 use tombolo_store::{SessionSpec, StoreConfig, Watch};
 use tombolo_wire::own;
 
@@ -49,9 +49,7 @@ async fn serve(config: Config) -> Result<()> {
     let (ask, questions) = mpsc::channel(QUEUE);
     let (retired, retired_in) = mpsc::channel(QUEUE);
     let (grace_done, grace_over) = mpsc::channel(QUEUE);
-    let admin = listen::bind(&ListenAddr::Unix(config.admin_socket.clone()), None)
-        .await
-        .with_context(|| format!("binding the admin socket {}", config.admin_socket.display()))?;
+    let admin = Listener::bind(&ListenAddr::Unix(config.admin_socket.clone()), None).await.context("--admin-socket")?;
     serve_admin(admin, ask, &tasks, &stop);
     if let Some(address) = config.health_listen {
         let listener = TcpListener::bind(address).await.with_context(|| format!("binding health to {address}"))?;
@@ -91,12 +89,13 @@ fn session_spec(config: &Config) -> SessionSpec {
 }
 
 fn serve_admin(
-    incoming: listen::Incoming,
+    listener: Listener,
     ask: mpsc::Sender<crate::driver::Question>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
     let service = tombolo_wire::admin::agent_service(Arc::new(Admin(ask)));
+    let incoming = listener.incoming(tasks, stop.clone());
     let server = tonic::transport::Server::builder().add_service(service);
     let served = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     tasks.spawn(async move {

@@ -13,7 +13,7 @@ use crate::config::{Config, DatapathKind};
 const GRACE_FALLBACK: Duration = Duration::from_secs(1);
 
 /// Attaches the kernel's datapath, or makes the one in memory.
-pub fn open(config: &Config) -> Result<(Box<dyn Executor + Send>, DatapathKind)> {
+pub fn open(config: &Config) -> Result<(Box<dyn Executor>, DatapathKind)> {
     let Some(cgroup) = &config.cgroup else {
         return Ok((Box::new(MemoryDatapath::new(config.limits)), DatapathKind::None));
     };

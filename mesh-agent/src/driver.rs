@@ -14,7 +14,7 @@ use tombolo_core::id::{Millis, ServiceKey};
 use tombolo_core::mesh::Mesh;
 use tombolo_core::plan::{Full, Tables};
 use tombolo_core::report::{AgentStatus, Explanation, ServiceView};
-use tombolo_core::tables::{Desired, Plan, Ticket};
+use tombolo_core::tables::{BackendIndex, Desired, Installed, Plan, SlotBase, SwitchEntry, Ticket};
 use tombolo_ebpf::{DatapathError, Executor};
 use tombolo_store::SessionEvent;
 
@@ -64,7 +64,7 @@ pub struct Driver {
     mesh: Mesh,
     tables: Tables,
     feed: Feed,
-    datapath: Box<dyn Executor + Send>,
+    datapath: Box<dyn Executor>,
     kind: DatapathKind,
     clock: Clock,
     dirty: BTreeSet<ServiceKey>,
@@ -84,7 +84,7 @@ impl Driver {
     pub fn new(
         mesh: Mesh,
         tables: Tables,
-        datapath: Box<dyn Executor + Send>,
+        datapath: Box<dyn Executor>,
         kind: DatapathKind,
         clock: Clock,
         readiness: Arc<ArcSwap<Readiness>>,
@@ -294,8 +294,8 @@ impl Driver {
     fn services(&self) -> Vec<ServiceView> {
         let mut views = explain::services(&self.mesh, &self.tables);
         for slot in views.iter_mut().flat_map(|view| &mut view.frontends).flat_map(|frontend| &mut frontend.backends) {
-            let index = self.tables.backend_index(&slot.backend);
-            slot.connects = index.and_then(|index| self.datapath.connects(index));
+            let index = self.tables.backend_index(&slot.backend).filter(|_| self.kind == DatapathKind::Ebpf);
+            slot.connects = index.map(|index| self.datapath.connects(index));
         }
         views
     }
@@ -310,24 +310,21 @@ impl Driver {
         Some(explanation)
     }
 
-    fn is_intact(&self, installed: &tombolo_core::tables::Installed<'_>) -> bool {
-        let switch = self.datapath.switch_entry(installed.entry.index).ok();
-        switch == Some(installed.switch) && self.slots_match(installed)
-    }
-
-    fn slots_match(&self, installed: &tombolo_core::tables::Installed<'_>) -> bool {
-        let base = tombolo_core::tables::SlotBase(installed.switch.base);
-        let Ok(held) = self.datapath.slots(base, installed.switch.count) else { return false };
-        let mut wanted: BTreeMap<_, u32> = BTreeMap::new();
+    fn is_intact(&self, installed: &Installed<'_>) -> bool {
+        let SwitchEntry { base, count, .. } = installed.switch;
+        if self.datapath.read_switch(installed.entry.index) != installed.switch {
+            return false;
+        }
+        let mut wanted: BTreeMap<BackendIndex, u32> = BTreeMap::new();
         for (backend, slots) in &installed.table.backends {
             if let Some(index) = self.tables.backend_index(backend) {
                 *wanted.entry(index).or_default() += slots;
             }
         }
-        let mut found: BTreeMap<_, u32> = BTreeMap::new();
-        for index in held {
-            *found.entry(index).or_default() += 1;
+        let mut held: BTreeMap<BackendIndex, u32> = BTreeMap::new();
+        for index in self.datapath.read_slots(SlotBase(base), count) {
+            *held.entry(index).or_default() += 1;
         }
-        wanted == found
+        wanted == held
     }
 }
