@@ -1,0 +1,61 @@
+//! Between core's values and the maps'.
+
+use tombolo_core::id::{Addr, ClusterId, MaxClusters};
+use tombolo_core::model::{BackendKey, Frontend, NoBackend, Protocol};
+use tombolo_core::tables::{BackendId, ServiceEntry, ServiceIndex, SwitchEntry};
+use tombolo_ebpf_layout::{Address, Backend, FrontendKey, ServiceValue, SwitchValue, TCP};
+
+use crate::DatapathError;
+
+/// The IP protocol number, from IANA's registry.
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    }
+}
+
+pub(crate) fn frontend_key(frontend: &Frontend) -> FrontendKey {
+    let addr = Address::from_octets(frontend.addr.octets());
+    FrontendKey::new(addr, frontend.port.to_be(), number(frontend.protocol))
+}
+
+pub(crate) fn service_value(entry: ServiceEntry) -> Result<ServiceValue, DatapathError> {
+    ServiceValue::new(entry.index.0, entry.no_backend == NoBackend::Pass, entry.affinity_seconds)
+        .ok_or_else(|| DatapathError::Unfit(format!("{entry:?}")))
+}
+
+pub(crate) fn service_entry(value: ServiceValue) -> ServiceEntry {
+    ServiceEntry {
+        index: ServiceIndex(value.index()),
+        no_backend: if value.pass() { NoBackend::Pass } else { NoBackend::Refuse },
+        affinity_seconds: value.affinity_seconds(),
+    }
+}
+
+pub(crate) fn switch_value(entry: SwitchEntry) -> Result<SwitchValue, DatapathError> {
+    SwitchValue::new(entry.base, entry.count, entry.generation)
+        .ok_or_else(|| DatapathError::Unfit(format!("{entry:?}")))
+}
+
+pub(crate) fn switch_entry(value: SwitchValue) -> SwitchEntry {
+    SwitchEntry { base: value.base(), count: value.count(), generation: value.generation() }
+}
+
+pub(crate) fn backend(id: BackendId, key: &BackendKey) -> Backend {
+    let addr = Address::from_octets(key.addr.octets());
+    Backend::new(id.0, addr, key.port.to_be(), number(key.protocol), key.cluster.get())
+}
+
+/// The backend of a map's value, `None` where there is none.
+pub(crate) fn backend_key(value: &Backend) -> Option<(BackendId, BackendKey)> {
+    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| number(*p) == value.protocol)?;
+    let key = BackendKey {
+        addr: Addr::from(value.addr.octets()),
+        port: u16::from_be(value.port),
+        protocol,
+        cluster: ClusterId::new(value.cluster.into(), MaxClusters::C511).ok()?,
+    };
+    (value.port != 0).then_some((BackendId(value.id), key))
+}

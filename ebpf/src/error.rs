@@ -1,0 +1,86 @@
+//! What can go wrong with the datapath.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::requirements::Missing;
+
+/// Why the datapath could not be attached, or a plan not be executed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The machine or the process lacks something.
+    #[error("the datapath cannot run here: {}", list(.0))]
+    Missing(Vec<Missing>),
+    /// The object was compiled from another layout than this program's.
+    #[error("the eBPF object has {found}, this program wants layout {want:016x}: run `cargo xtask ebpf build`")]
+    Layout {
+        /// What the object says of itself.
+        found: String,
+        /// This program's layout hash.
+        want: u64,
+    },
+    /// The object could not be read.
+    #[error("cannot read the eBPF object {}", path.display())]
+    Object {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The object has no such map or program, or one of another kind.
+    #[error("the eBPF object has no {0}: run `cargo xtask ebpf build`")]
+    Absent(&'static str),
+    /// The object, or a map, was refused by the kernel.
+    #[error("the kernel does not take the eBPF object")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// A program was refused, by the verifier or for want of rights.
+    #[error("the kernel does not take program {program}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The verifier's answer.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The cgroup could not be opened.
+    #[error("cannot open cgroup {}", path.display())]
+    Cgroup {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A system call on a map or a link failed.
+    #[error("{call} of {object} failed")]
+    Call {
+        /// The system call.
+        call: &'static str,
+        /// The map or program.
+        object: &'static str,
+        /// The error number.
+        #[source]
+        source: io::Error,
+    },
+    /// A plan names a place outside a map. Nothing of the plan was executed.
+    #[error("the plan needs entry {index} of map {map}, which has {limit}")]
+    Outside {
+        /// The map.
+        map: &'static str,
+        /// The entry, or the last one of a range.
+        index: u64,
+        /// The map's size.
+        limit: u32,
+    },
+    /// A plan has a value that its map's word cannot hold. Nothing of the plan was executed.
+    #[error("{0} does not fit its map's word")]
+    Unfit(String),
+    /// No grace period could be waited for, so nothing may be freed.
+    #[error("cannot wait for running programs to finish")]
+    Grace(#[source] io::Error),
+}
+
+fn list(missing: &[Missing]) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

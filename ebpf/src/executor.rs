@@ -1,0 +1,84 @@
+//! What carries plans out, and can be read back.
+
+use tombolo_core::model::{BackendKey, Frontend};
+use tombolo_core::tables::{
+    BackendId, BackendIndex, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
+};
+use tombolo_ebpf_layout::MAX_SLOTS_PER_TABLE;
+
+use crate::DatapathError;
+use crate::convert;
+
+/// Tables that plans change.
+///
+/// What is read is what the programs read, so that it can be compared with what was intended. Reading outside the maps
+/// gives zeros and nothing, as an empty place does.
+pub trait Executor: Send {
+    /// Carries a plan out, in its order. A plan that does not fit the maps is refused as a whole; another error leaves
+    /// the operations before it done, which every plan is safe for.
+    ///
+    /// Members are not kept: no program reads them before sticky choices exist.
+    fn execute(&mut self, plan: &Plan) -> Result<(), DatapathError>;
+
+    /// How many connects were sent to a backend since it was put there.
+    fn connects(&self, backend: BackendIndex) -> u64;
+
+    /// How many connects to a frontend were refused because no backend served, since the tables were made.
+    fn refused(&self, service: ServiceIndex) -> u64;
+
+    /// What should never have happened.
+    fn faults(&self) -> Faults;
+
+    /// What `services` holds for a frontend.
+    fn read_service(&self, frontend: &Frontend) -> Result<Option<ServiceEntry>, DatapathError>;
+
+    /// What `switch` holds.
+    fn read_switch(&self, service: ServiceIndex) -> SwitchEntry;
+
+    /// What a range of `slots` holds.
+    fn read_slots(&self, base: SlotBase, count: u32) -> Vec<BackendIndex>;
+
+    /// What `backends` holds.
+    fn read_backend(&self, backend: BackendIndex) -> Option<(BackendId, BackendKey)>;
+}
+
+/// Counters of what a correct plan and large enough maps never let happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Connects refused because a table led nowhere.
+    pub broken_tables: u64,
+    /// Connects translated without room to remember what was dialled, so that `getpeername` shows the backend.
+    pub reverse_full: u64,
+}
+
+/// Whether every place and value of a plan fits, before anything of it is done.
+pub(crate) fn check(plan: &Plan, limits: &Limits) -> Result<(), DatapathError> {
+    let within = |map, index: u64, limit: u32| {
+        if index < u64::from(limit) { Ok(()) } else { Err(DatapathError::Outside { map, index, limit }) }
+    };
+    let backend = |index: BackendIndex| within("backends", index.0.into(), limits.backends);
+    let range = |base: u32, count: u64| match count {
+        0 => Ok(()),
+        _ => within("slots", u64::from(base) + count - 1, limits.slots),
+    };
+    for op in &plan.ops {
+        match op {
+            Op::PutBackend { index, .. } | Op::DeleteBackend { index } => backend(*index)?,
+            Op::PutSlots { base, slots } => {
+                range(base.0, slots.len() as u64)?;
+                slots.iter().copied().try_for_each(backend)?;
+            }
+            Op::Switch { service, entry } => {
+                within("switch", service.0.into(), limits.services)?;
+                range(entry.base, entry.count.min(MAX_SLOTS_PER_TABLE).into())?;
+                convert::switch_value(*entry)?;
+            }
+            Op::PutService { entry, .. } => {
+                within("services", entry.index.0.into(), limits.services)?;
+                convert::service_value(*entry)?;
+            }
+            Op::DeleteService { .. } | Op::PutMember { .. } | Op::DeleteMember { .. } => {}
+        }
+    }
+    Ok(())
+}
