@@ -60,6 +60,8 @@ pub enum Event<K, V> {
     Canary(Presence),
     /// A heartbeat was put.
     Beat,
+    /// The heartbeat was deleted, as its lease ended: the writer is silent at once.
+    BeatGone,
     /// The connection is lost: nothing changes.
     Lost,
     /// The time of [`Hold::deadline`] has come.
@@ -146,6 +148,16 @@ enum Pulse {
     Returning(Millis),
 }
 
+impl Pulse {
+    /// It must be heard before it counts as alive again.
+    fn returning(self) -> Self {
+        match self {
+            Self::Met(at) | Self::Heard(at) | Self::Returning(at) => Self::Returning(at),
+            Self::Unmet => Self::Unmet,
+        }
+    }
+}
+
 impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     /// Holds nothing yet.
     pub fn new(config: HoldConfig) -> Self {
@@ -174,6 +186,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
             Event::Listed => return self.listed(now),
             Event::Canary(presence) => self.canary = presence,
             Event::Beat => self.pulse = Pulse::Heard(now),
+            Event::BeatGone => self.pulse = self.pulse.returning(),
             Event::Lost => self.lost(),
             Event::Tick => {}
         }

@@ -27,6 +27,9 @@ pub struct Flags {
     /// The cgroup v2 folder whose processes are translated.
     #[arg(long, env = "TOMBOLO_CGROUP")]
     pub cgroup: Option<PathBuf>,
+    /// Lets --cgroup be the root: every process of the machine is translated, as on a real node.
+    #[arg(long, env = "TOMBOLO_ALLOW_ROOT_CGROUP")]
+    pub allow_root_cgroup: bool,
     /// Where a BPF file system is mounted.
     #[arg(long, env = "TOMBOLO_BPFFS", default_value = "/sys/fs/bpf")]
     pub bpffs: PathBuf,
@@ -82,6 +85,8 @@ pub struct Config {
     pub store: EtcdConfig,
     /// The cgroup to attach to; absent without a kernel datapath.
     pub cgroup: Option<PathBuf>,
+    /// Whether that may be the root.
+    pub allow_root_cgroup: bool,
     /// Where a BPF file system is mounted.
     pub bpffs: PathBuf,
     /// The admin socket.
@@ -119,6 +124,7 @@ impl Flags {
                 node: self.node_name.as_str().into(),
                 store,
                 cgroup: (self.datapath == DatapathKind::Ebpf).then(|| self.cgroup.clone()).flatten(),
+                allow_root_cgroup: self.allow_root_cgroup,
                 bpffs: self.bpffs.clone(),
                 admin_socket: self.admin_socket.clone(),
                 health_listen: self.health_listen,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tombolo_core::tables::Ticket;
 use tombolo_ebpf::{Datapath, DatapathConfig, Executor, MemoryDatapath};
@@ -17,12 +17,9 @@ pub fn open(config: &Config) -> Result<(Box<dyn Executor>, DatapathKind)> {
     let Some(cgroup) = &config.cgroup else {
         return Ok((Box::new(MemoryDatapath::new(config.limits)), DatapathKind::None));
     };
-    let datapath = DatapathConfig::new(cgroup.clone(), config.bpffs.clone(), config.limits);
-    let missing = tombolo_ebpf::requirements(&datapath);
-    if !missing.is_empty() {
-        let lines: Vec<String> = missing.iter().map(|m| format!("{}: {}", m.what, m.how_to_get)).collect();
-        bail!("this machine cannot run the ebpf datapath:\n  {}", lines.join("\n  "));
-    }
+    let mut datapath = DatapathConfig::new(cgroup.clone(), config.bpffs.clone());
+    datapath.limits = config.limits;
+    datapath.allow_root = config.allow_root_cgroup;
     let attached = Datapath::attach(&datapath).with_context(|| format!("attaching to {}", cgroup.display()))?;
     Ok((Box::new(attached), DatapathKind::Ebpf))
 }

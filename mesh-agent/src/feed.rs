@@ -362,3 +362,6 @@ fn one_to_mesh(change: HeldChange<OwnKey, Received>) -> Option<Change> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! What the own store's restarts, silences and deletes do to the agent's view, as scripts.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use expect_test::{Expect, expect};
+use tombolo_core::id::{Addr, ClusterId, MaxClusters, Revision, ServiceKey};
+use tombolo_core::model::{BackendState, Endpoint, Policy, Port, Protocol, Reach, ServiceSpec, Slice};
+use tombolo_core::own::{MeshSlice, PeerCounts, PeerState};
+use tombolo_store::SessionError;
+
+use super::*;
+
+/// Runs a script, a step a line, and prints what each step changes. Steps: `epoch N`, `relist`, `listed`, `beat`,
+/// `beat-gone`, `lost`, `at MS`, `put KEY…`, `delete KEY…`, `garbage KEY`; keys: `service`, `local`, `mesh`, `cluster PEER…`,
+/// `synced C`, `peer C`. Keys of one step, separated by commas, are one revision.
+fn check(script: &str, expected: &Expect) {
+    let mut feed = Feed::new(name("ne"));
+    let mut now = Millis(0);
+    let mut out = String::new();
+    for step in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+        let changes = match verb {
+            "at" => {
+                now = Millis(rest.parse().unwrap());
+                feed.tick(now)
+            }
+            _ => feed.on(event(verb, rest), now),
+        };
+        writeln!(out, "{step}: {}", show(&changes)).unwrap();
+    }
+    writeln!(out, "blockers {:?}", feed.blockers(now)).unwrap();
+    expected.assert_eq(&out);
+}
+
+fn event(verb: &str, rest: &str) -> SessionEvent {
+    let epoch = Epoch(1);
+    let keys = || rest.split(',').map(|key| own::key_to_string(&key_of(key.trim()))).collect::<Vec<_>>();
+    let delta = |upserts, deletes| SessionEvent::Delta {
+        watch: AGENTS_WATCH,
+        epoch,
+        revision: Revision(7),
+        upserts,
+        deletes,
+    };
+    match verb {
+        "epoch" => SessionEvent::Connected { epoch: Epoch(rest.parse().unwrap()) },
+        "relist" => SessionEvent::Relisting { watch: AGENTS_WATCH, epoch },
+        "listed" => SessionEvent::Listed { watch: AGENTS_WATCH, epoch, revision: Revision(7) },
+        "beat" => SessionEvent::Heartbeat,
+        "beat-gone" => SessionEvent::HeartbeatGone,
+        "lost" => SessionEvent::Lost { reason: SessionError::TimedOut },
+        "put" => {
+            let values = rest.split(',').map(|key| own::encode(&record_of(key.trim())));
+            delta(keys().into_iter().zip(values).collect(), vec![])
+        }
+        "garbage" => delta(keys().into_iter().map(|key| (key, Bytes::from_static(b"\xff\xff"))).collect(), vec![]),
+        "delete" => delta(vec![], keys()),
+        other => panic!("no step is called {other}"),
+    }
+}
+
+fn key_of(text: &str) -> OwnKey {
+    let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let service = ServiceKey::new("default", "rebel-base");
+    match kind {
+        "service" => OwnKey::Service(service),
+        "local" => OwnKey::Local { service, slice: "s".into() },
+        "mesh" => OwnKey::Mesh { service, cluster: name("we"), slice: "s".into() },
+        "cluster" => OwnKey::Cluster,
+        "synced" => OwnKey::Synced(name(rest)),
+        "peer" => OwnKey::Peer(name(rest)),
+        other => panic!("no key is called {other}"),
+    }
+}
+
+fn record_of(text: &str) -> OwnRecord {
+    let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
+    match kind {
+        "service" => OwnRecord::Service(spec()),
+        "local" => OwnRecord::Local(slice()),
+        "mesh" => OwnRecord::Mesh(MeshSlice { cluster_id: id(2), revision: 3, slice: slice() }),
+        "cluster" => {
+            let peers = rest.split_whitespace().map(name).collect();
+            OwnRecord::Cluster(ClusterInfo { name: name("ne"), id: id(1), peers, pod_cidrs: vec![] })
+        }
+        "synced" => OwnRecord::Synced(1),
+        "peer" => OwnRecord::Peer(PeerState {
+            id: Some(id(2)),
+            session: PeerSession::Ready,
+            silent_ms: 0,
+            detail: String::new(),
+            counts: PeerCounts::default(),
+        }),
+        other => panic!("no record is called {other}"),
+    }
+}
+
+fn spec() -> ServiceSpec {
+    ServiceSpec {
+        key: ServiceKey::new("default", "rebel-base"),
+        cluster_ips: vec![Addr::from(Ipv4Addr::new(10, 97, 0, 10))],
+        ports: vec![Port { name: "http".into(), protocol: Protocol::Tcp, number: 80 }],
+        policy: Policy { reach: Reach::Mesh, ..Policy::default() },
+    }
+}
+
+fn slice() -> Slice {
+    let ports = [Port { name: "http".into(), protocol: Protocol::Tcp, number: 8080 }];
+    let endpoint = Endpoint {
+        addr: Addr::from(Ipv4Addr::new(10, 2, 1, 5)),
+        ports: ports.into(),
+        state: BackendState::Active,
+        was_ready: true,
+        weight: 100,
+        node: None,
+        zone: None,
+        hints: Box::default(),
+        doubtful: false,
+    };
+    Slice { endpoints: vec![endpoint] }
+}
+
+fn name(text: &str) -> ClusterName {
+    ClusterName::new(text).unwrap()
+}
+
+fn id(number: u32) -> ClusterId {
+    ClusterId::new(number, MaxClusters::C255).unwrap()
+}
+
+fn show(changes: &[Change]) -> String {
+    let one = |change: &Change| match change {
+        Change::Cluster(_) => "cluster".to_owned(),
+        Change::Service(_, value) => sign("service", value.is_some()),
+        Change::Local { value, .. } => sign("local", value.is_some()),
+        Change::Remote { cluster, value, .. } => sign(&format!("mesh {cluster}"), value.is_some()),
+        Change::Peer(peer, value) => sign(&format!("peer {peer}"), value.is_some()),
+        Change::Node(value) => sign("node", value.is_some()),
+    };
+    changes.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn sign(what: &str, there: bool) -> String {
+    format!("{}{what}", if there { '+' } else { '-' })
+}
+
+/// The first complete view of a mesh of two.
+const START: &str = "
+    epoch 1
+    relist
+    put cluster we, service, local, mesh, peer we, synced ne, synced we
+    listed
+    beat";
+
+#[test]
+fn a_complete_view_is_not_blocked() {
+    check(START, &expect![[""]]);
+}
+
+#[test]
+fn a_delete_of_a_living_writer_counts_at_once() {
+    check(&format!("{START}\ndelete mesh\ndelete local"), &expect![[""]]);
+}
+
+#[test]
+fn an_emptied_store_blanks_nothing_until_its_writers_are_back() {
+    let script = "
+        lost
+        epoch 2
+        relist
+        listed
+        beat
+        put cluster we, service
+        put synced ne
+        put synced we";
+    check(&format!("{START}{script}"), &expect![[""]]);
+}
+
+#[test]
+fn an_expired_lease_takes_nothing_away() {
+    let script = "
+        delete service, local, mesh, synced ne, synced we
+        at 60000
+        put service, local, mesh
+        put synced ne, synced we
+        beat";
+    check(&format!("{START}{script}"), &expect![[""]]);
+}
+
+#[test]
+fn nothing_leaves_while_the_own_apiserver_is_silent() {
+    check(&format!("{START}\nat 40000\ndelete mesh\nbeat"), &expect![[""]]);
+    check(&format!("{START}\nbeat-gone\ndelete mesh\nbeat"), &expect![[""]]);
+}
+
+#[test]
+fn a_compaction_with_deletes_in_the_gap_converges() {
+    let script = "
+        lost
+        epoch 1
+        relist
+        put cluster we, service, mesh, synced ne, synced we
+        listed
+        beat";
+    check(&format!("{START}{script}"), &expect![[""]]);
+}
+
+#[test]
+fn a_peer_that_is_no_longer_configured_is_removed() {
+    check(&format!("{START}\nput cluster"), &expect![[""]]);
+}
+
+#[test]
+fn an_unreadable_record_keeps_its_last_good_version() {
+    check(&format!("{START}\ngarbage mesh\nput mesh"), &expect![[""]]);
+}
+
+#[test]
+fn the_first_tables_wait_for_peers_but_not_for_ever() {
+    let script = "
+        epoch 1
+        relist
+        put cluster we, service, synced ne
+        listed
+        beat";
+    check(script, &expect![[""]]);
+    check(&format!("{script}\nat 5000"), &expect![[""]]);
+}
