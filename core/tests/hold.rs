@@ -2,6 +2,12 @@
 //!
 //! A step is `<ms> <event>`; the output is what it changed. `a=1` puts, `-a` deletes, `[` and `]` are a list's ends.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test fails where it stands, and an `expect![]` is written where it is checked"
+)]
+
 use expect_test::{Expect, expect};
 use tombolo_core::hold::{Absent, Canary, Change, Event, Hold, HoldConfig, Presence, Standing};
 use tombolo_core::id::{Epoch, Millis};
