@@ -114,10 +114,11 @@ pub struct Exporter {
 
 /// A Namespace that has been heard of. One that never was follows the default: a directory need not name it.
 #[derive(Clone, Debug)]
-enum Namespace {
-    Present(NamespaceObject),
-    /// Deleted, as it was last.
-    Deleted(NamespaceObject),
+struct Namespace {
+    /// As it is, or was last.
+    object: NamespaceObject,
+    /// What it lets out if it is global.
+    open: Gate,
 }
 
 /// What a namespace lets out.
@@ -224,14 +225,15 @@ impl Exporter {
     fn put_namespace(&mut self, namespace: NamespaceObject) -> Dirty {
         let name = namespace.name.clone();
         let before = self.gate(&name);
-        self.namespaces.insert(name.clone(), Namespace::Present(namespace));
+        self.namespaces.insert(name.clone(), Namespace { object: namespace, open: Gate::Open });
         self.flipped(&name, before)
     }
 
     fn delete_namespace(&mut self, name: &SmolStr) -> Dirty {
         let before = self.gate(name);
-        let Some(Namespace::Present(last)) = self.namespaces.remove(name) else { return Dirty::default() };
-        self.namespaces.insert(name.clone(), Namespace::Deleted(last));
+        if let Some(namespace) = self.namespaces.get_mut(name) {
+            namespace.open = Gate::Closing;
+        }
         self.flipped(name, before)
     }
 
@@ -257,11 +259,8 @@ impl Exporter {
 
     fn gate(&self, namespace: &str) -> Gate {
         let default = self.config.namespaces == DefaultNamespace::Global;
-        let (object, open) = match self.namespaces.get(namespace) {
-            None => (None, Gate::Open),
-            Some(Namespace::Present(object)) => (Some(object), Gate::Open),
-            Some(Namespace::Deleted(object)) => (Some(object), Gate::Closing),
-        };
+        let namespace = self.namespaces.get(namespace);
+        let (object, open) = (namespace.map(|n| &n.object), namespace.map_or(Gate::Open, |n| n.open));
         if policy::namespace_is_global(object, default) { open } else { Gate::Shut }
     }
 }

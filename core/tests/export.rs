@@ -149,6 +149,7 @@ fn namespace_deleted() {
           ["10.244.1.1"] true,true,false - worker zone1 for ["zone1"]
           ["10.244.1.2"] false,false,false - worker - for []"#]]);
     case.put(namespace(Some("false"))).delete(ObjectKey::Namespace("test".into())).legacy(expect!["absent"]);
+    case.delete(ObjectKey::Namespace("test".into())).dirty(expect![]).legacy(expect!["absent"]);
 }
 
 #[test]
