@@ -12,12 +12,15 @@ use tombolo_ebpf_layout::{Backend, FAULTS, ServiceValue, SwitchValue};
 
 use crate::mapped::Words;
 use crate::sys::WordMap;
-use crate::{DatapathError, convert};
+use crate::{DatapathError, convert, sys};
 
-/// All maps that user space reads or writes. `reverse` is the programs' own.
+/// All maps that user space reads or writes; `reverse` is the programs' own, and only counted.
 #[derive(Debug)]
 pub(crate) struct Maps {
     services: WordMap<20>,
+    /// The size of `services`.
+    limit: u32,
+    reverse: OwnedFd,
     pub(crate) switch: Words,
     pub(crate) slots: Words,
     backends: Words,
@@ -34,6 +37,8 @@ impl Maps {
         Ok(Self {
             // SAFETY: the object has this program's layout, in which keys of `services` have 20 and values 8 bytes.
             services: unsafe { WordMap::new(services) },
+            limit: limits.services,
+            reverse: data(ebpf.take_map("reverse"), "reverse")?,
             switch: words(ebpf, "switch", limits.services, 1)?,
             slots: words(ebpf, "slots", limits.slots, 1)?,
             backends: words(ebpf, "backends", limits.backends, Backend::WORDS)?,
@@ -84,13 +89,25 @@ impl Maps {
             .iter()
             .map(|(_, entry)| convert::service_value(*entry).map(ServiceValue::to_raw))
             .collect::<Result<Vec<_>, _>>()?;
-        self.services.put(&keys, &values).map_err(call("BPF_MAP_UPDATE_BATCH"))
+        self.services.put(&keys, &values).map_err(|source| match source.raw_os_error() {
+            Some(libc::E2BIG) => DatapathError::Full { limit: self.limit },
+            _ => call("BPF_MAP_UPDATE_BATCH")(source),
+        })
     }
 
     pub(crate) fn service(&self, frontend: &Frontend) -> Result<Option<ServiceValue>, DatapathError> {
         let key = convert::frontend_key(frontend).to_bytes();
         let found = self.services.get(&key).map_err(call("BPF_MAP_LOOKUP_ELEM"))?;
         Ok(found.map(ServiceValue::from_raw))
+    }
+
+    /// How many sockets `reverse` holds.
+    pub(crate) fn remembered(&self) -> Result<usize, DatapathError> {
+        sys::count_word_keys(&self.reverse).map_err(|source| DatapathError::Call {
+            call: "BPF_MAP_GET_NEXT_KEY",
+            object: "reverse",
+            source,
+        })
     }
 
     pub(crate) fn switch(&self, service: u32) -> Option<SwitchValue> {
