@@ -94,7 +94,7 @@ fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
     let object = object::load(config.object.as_deref())?;
     let Limits { services, backends, slots, .. } = config.limits;
     let refusal = u32::from(refuses_by_number());
-    let mut ebpf = EbpfLoader::new()
+    let ebpf = EbpfLoader::new()
         .map_max_entries("services", services)
         .map_max_entries("switch", services)
         .map_max_entries("refused", services)
@@ -105,7 +105,7 @@ fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
         .override_global("HAS_SET_RETVAL", &refusal, true)
         .load(&object)
         .map_err(|source| DatapathError::Load(Box::new(source)))?;
-    let maps = Maps::take(&mut ebpf, &config.limits)?;
+    let maps = Maps::of(&ebpf, &config.limits)?;
     Ok((ebpf, maps))
 }
 

@@ -30,15 +30,16 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object whose arrays have the sizes of `limits`.
+    /// The maps of a loaded object whose arrays have the sizes of `limits`. The object must keep its own descriptors until
+    /// its programs are loaded: their instructions name them.
     #[expect(unsafe_code, reason = "the sizes of a map's keys and values")]
-    pub(crate) fn take(ebpf: &mut Ebpf, limits: &Limits) -> Result<Self, DatapathError> {
-        let services = data(ebpf.take_map("services"), "services")?;
+    pub(crate) fn of(ebpf: &Ebpf, limits: &Limits) -> Result<Self, DatapathError> {
+        let services = data(ebpf.map("services"), "services")?;
         Ok(Self {
             // SAFETY: the object has this program's layout, in which keys of `services` have 20 and values 8 bytes.
             services: unsafe { WordMap::new(services) },
             limit: limits.services,
-            reverse: data(ebpf.take_map("reverse"), "reverse")?,
+            reverse: data(ebpf.map("reverse"), "reverse")?,
             switch: words(ebpf, "switch", limits.services, 1)?,
             slots: words(ebpf, "slots", limits.slots, 1)?,
             backends: words(ebpf, "backends", limits.backends, Backend::WORDS)?,
@@ -126,16 +127,16 @@ fn call(call: &'static str) -> impl Fn(io::Error) -> DatapathError {
 }
 
 /// The descriptor of a map.
-fn data(map: Option<Map>, name: &'static str) -> Result<OwnedFd, DatapathError> {
-    let data: MapData = match map {
+fn data(map: Option<&Map>, name: &'static str) -> Result<OwnedFd, DatapathError> {
+    let data: &MapData = match map {
         Some(Map::HashMap(data) | Map::Array(data)) => data,
         _ => return Err(DatapathError::Absent(name)),
     };
     data.fd().as_fd().try_clone_to_owned().map_err(|source| DatapathError::Call { call: "dup", object: name, source })
 }
 
-fn words(ebpf: &mut Ebpf, name: &'static str, entries: u32, each: usize) -> Result<Words, DatapathError> {
-    let array = data(ebpf.take_map(name), name)?;
+fn words(ebpf: &Ebpf, name: &'static str, entries: u32, each: usize) -> Result<Words, DatapathError> {
+    let array = data(ebpf.map(name), name)?;
     Words::map(array.as_fd(), entries as usize * each).map_err(|source| DatapathError::Call {
         call: "mmap",
         object: name,
