@@ -21,14 +21,14 @@ pub(crate) const MARK: &str = "tombolo> ";
 /// Plays the role this process was started for; returns at once when it is none.
 pub(crate) fn play() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let mut client = Client::default();
+    let (mut client, mut output) = (Client::default(), std::io::stdout());
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();
         let answer = match role.as_str() {
             "serve" => serve(&line),
             _ => client.obey(&line),
         };
-        writeln!(std::io::stdout(), "\n{MARK}{answer}").unwrap();
+        writeln!(output, "\n{MARK}{answer}").unwrap();
     }
     std::process::exit(0);
 }
