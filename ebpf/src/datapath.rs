@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use aya::EbpfLoader;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
+use aya::{Ebpf, EbpfLoader};
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
     BackendId, BackendIndex, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
@@ -64,21 +64,7 @@ impl Datapath {
         }
         let cgroup = File::open(&config.cgroup)
             .map_err(|source| DatapathError::Cgroup { path: config.cgroup.clone(), source })?;
-        let object = object::load(config.object.as_deref())?;
-        let Limits { services, backends, slots, .. } = config.limits;
-        let refusal = u32::from(refuses_by_number());
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("services", services)
-            .map_max_entries("switch", services)
-            .map_max_entries("refused", services)
-            .map_max_entries("backends", backends)
-            .map_max_entries("stats", backends)
-            .map_max_entries("slots", slots)
-            .map_max_entries("reverse", config.connections)
-            .override_global("HAS_SET_RETVAL", &refusal, true)
-            .load(&object)
-            .map_err(|source| DatapathError::Load(Box::new(source)))?;
-        let maps = Maps::take(&mut ebpf, &config.limits)?;
+        let (mut ebpf, maps) = load(config)?;
         let (links, place) = attach::attach(&mut ebpf, cgroup.as_fd())?;
         if let Place::Last { others } = place {
             tracing::warn!(others, "attached after other programs: this kernel cannot attach before them");
@@ -92,10 +78,35 @@ impl Datapath {
         self.place
     }
 
+    /// How many sockets are translated and not yet closed, as far as `reverse` had room for them. Looks at each of them.
+    pub fn remembered(&self) -> Result<usize, DatapathError> {
+        self.maps.remembered()
+    }
+
     /// Detaches the programs and frees the maps, as dropping does.
     pub fn detach(self) {
         tracing::info!(programs = self.links.len(), "datapath detached");
     }
+}
+
+/// Loads the object: the maps with the sizes of `config`, empty, and the programs, not yet verified.
+fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
+    let object = object::load(config.object.as_deref())?;
+    let Limits { services, backends, slots, .. } = config.limits;
+    let refusal = u32::from(refuses_by_number());
+    let ebpf = EbpfLoader::new()
+        .map_max_entries("services", services)
+        .map_max_entries("switch", services)
+        .map_max_entries("refused", services)
+        .map_max_entries("backends", backends)
+        .map_max_entries("stats", backends)
+        .map_max_entries("slots", slots)
+        .map_max_entries("reverse", config.connections)
+        .override_global("HAS_SET_RETVAL", &refusal, true)
+        .load(&object)
+        .map_err(|source| DatapathError::Load(Box::new(source)))?;
+    let maps = Maps::of(&ebpf, &config.limits)?;
+    Ok((ebpf, maps))
 }
 
 impl Executor for Datapath {
@@ -155,4 +166,136 @@ fn refuses_by_number() -> bool {
         tracing::warn!("this kernel refuses connects with EPERM: ECONNREFUSED needs Linux 5.18");
     }
     supported
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use tombolo_core::id::{Addr, ClusterId, MaxClusters};
+    use tombolo_core::model::{NoBackend, Protocol};
+    use tombolo_ebpf_layout::{Backend, FrontendKey, ServiceValue, SwitchValue, Verdict, decide};
+
+    use super::*;
+    use crate::MemoryDatapath;
+
+    const LIMITS: Limits = Limits { services: 4, backends: 8, slots: 32, members: 8 };
+
+    /// The kernel's tables without any program attached, or `None` where bpf(2) may not be called.
+    fn kernel() -> Option<Datapath> {
+        let mut config = DatapathConfig::new("/nowhere".into(), "/nowhere".into());
+        (config.limits, config.connections) = (LIMITS, 8);
+        config.object = std::env::var_os("TOMBOLO_BPF_OBJECT").map(PathBuf::from);
+        let lacking: Vec<_> = requirements(&config).into_iter().filter(|m| !m.what.contains("cgroup")).collect();
+        if lacking.is_empty() {
+            let (_, maps) = load(&config).unwrap();
+            return Some(Datapath { maps, limits: LIMITS, place: Place::First, links: Vec::new() });
+        }
+        assert!(std::env::var_os("TOMBOLO_FORBID_SKIPS").is_none_or(|v| v != "1"), "skips are forbidden: {lacking:?}");
+        eprintln!("SKIPPED: {lacking:?}");
+        None
+    }
+
+    fn frontend(n: u8) -> Frontend {
+        let addr =
+            if n.is_multiple_of(2) { Addr::from([n; 16]) } else { std::net::Ipv4Addr::from([10, 96, 0, n]).into() };
+        Frontend { addr, port: 80 + u16::from(n), protocol: Protocol::Tcp }
+    }
+
+    fn backend(n: u8) -> BackendKey {
+        let Frontend { addr, .. } = frontend(n % 7);
+        let cluster = ClusterId::new(u32::from(n % 3) + 1, MaxClusters::C255).unwrap();
+        BackendKey { addr, port: 8000 + u16::from(n), protocol: Protocol::Tcp, cluster }
+    }
+
+    /// Any operation inside the limits, and now and then one outside.
+    fn op() -> impl Strategy<Value = Op> {
+        let index = || (0..9_u32).prop_map(BackendIndex);
+        let service = || (0..5_u32).prop_map(ServiceIndex);
+        let no_backend = prop_oneof![Just(NoBackend::Refuse), Just(NoBackend::Pass)];
+        prop_oneof![
+            8 => (index(), any::<u64>(), any::<u8>())
+                .prop_map(|(index, id, n)| Op::PutBackend { index, id: BackendId(id), backend: backend(n) }),
+            8 => (0..28_u32, vec((0..8_u32).prop_map(BackendIndex), 0..8))
+                .prop_map(|(base, slots)| Op::PutSlots { base: SlotBase(base), slots }),
+            8 => (service(), 0..30_u32, 0..5_u32, 0..4096_u16).prop_map(|(service, base, count, generation)| {
+                Op::Switch { service, entry: SwitchEntry { base, count, generation } }
+            }),
+            8 => (0..6_u8, service(), no_backend, any::<u32>()).prop_map(|(n, index, no_backend, affinity_seconds)| {
+                Op::PutService { frontend: frontend(n), entry: ServiceEntry { index, no_backend, affinity_seconds } }
+            }),
+            2 => (0..6_u8).prop_map(|n| Op::DeleteService { frontend: frontend(n) }),
+            2 => index().prop_map(|index| Op::DeleteBackend { index }),
+            1 => (service(), any::<u64>(), index())
+                .prop_map(|(service, id, index)| Op::PutMember { service, id: BackendId(id), index }),
+        ]
+    }
+
+    /// An executor as the programs read it.
+    struct View<'a>(&'a dyn Executor);
+
+    impl tombolo_ebpf_layout::Maps for View<'_> {
+        fn service(&self, key: &FrontendKey) -> Option<ServiceValue> {
+            let frontend = Frontend {
+                addr: Addr::from(key.addr().octets()),
+                port: u16::from_be(key.port()),
+                protocol: Protocol::Tcp,
+            };
+            self.0.read_service(&frontend).unwrap().map(|entry| convert::service_value(entry).unwrap())
+        }
+        fn switch(&self, service: u32) -> Option<SwitchValue> {
+            Some(convert::switch_value(self.0.read_switch(ServiceIndex(service))).unwrap())
+        }
+        fn slot(&self, position: u32) -> Option<u32> {
+            self.0.read_slots(SlotBase(position), 1).first().map(|index| index.0)
+        }
+        fn backend(&self, index: u32) -> Option<Backend> {
+            self.0.read_backend(BackendIndex(index)).map(|(id, key)| convert::backend(id, &key))
+        }
+    }
+
+    fn verdicts(executor: &dyn Executor) -> Vec<Verdict> {
+        let view = View(executor);
+        let keys = (0..6).map(|n| convert::frontend_key(&frontend(n)));
+        keys.flat_map(|key| [0, u32::MAX / 3, u32::MAX].map(|random| decide(&view, &key, || random))).collect()
+    }
+
+    fn contents(executor: &dyn Executor) -> impl PartialEq + std::fmt::Debug {
+        (
+            (0..6).map(|n| executor.read_service(&frontend(n)).unwrap()).collect::<Vec<_>>(),
+            (0..6).map(|n| executor.read_switch(ServiceIndex(n))).collect::<Vec<_>>(),
+            executor.read_slots(SlotBase(0), 40),
+            (0..10).map(|n| executor.read_backend(BackendIndex(n))).collect::<Vec<_>>(),
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn kernel_and_memory_agree_on_every_plan(plans in vec(vec(op(), 0..12), 1..12)) {
+            let Some(mut kernel) = kernel() else { return Ok(()) };
+            let mut memory = MemoryDatapath::new(LIMITS);
+            for ops in plans {
+                let plan = Plan { ops, retired: None };
+                let (done, expected) = (kernel.execute(&plan), memory.execute(&plan));
+                prop_assert_eq!(done.map_err(|e| e.to_string()), expected.map_err(|e| e.to_string()));
+                prop_assert_eq!(contents(&kernel), contents(&memory));
+                prop_assert_eq!(verdicts(&kernel), verdicts(&memory));
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_outside_the_maps_changes_nothing() {
+        let Some(mut kernel) = kernel() else { return };
+        let entry = SwitchEntry { base: 31, count: 2, generation: 0 };
+        let ops = vec![
+            Op::PutBackend { index: BackendIndex(0), id: BackendId(1), backend: backend(1) },
+            Op::Switch { service: ServiceIndex(0), entry },
+        ];
+        let error = kernel.execute(&Plan { ops, retired: None }).unwrap_err();
+        assert_eq!(error.to_string(), "the plan needs entry 32 of map slots, which has 32");
+        assert_eq!(kernel.read_backend(BackendIndex(0)), None);
+    }
 }

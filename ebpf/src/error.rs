@@ -63,6 +63,12 @@ pub enum DatapathError {
         #[source]
         source: io::Error,
     },
+    /// `services` holds as many frontends as it can.
+    #[error("map services is full at {limit} entries: raise its limit")]
+    Full {
+        /// The map's size.
+        limit: u32,
+    },
     /// A plan names a place outside a map. Nothing of the plan was executed.
     #[error("the plan needs entry {index} of map {map}, which has {limit}")]
     Outside {

@@ -12,12 +12,15 @@ use tombolo_ebpf_layout::{Backend, FAULTS, ServiceValue, SwitchValue};
 
 use crate::mapped::Words;
 use crate::sys::WordMap;
-use crate::{DatapathError, convert};
+use crate::{DatapathError, convert, sys};
 
-/// All maps that user space reads or writes. `reverse` is the programs' own.
+/// All maps that user space reads or writes; `reverse` is the programs' own, and only counted.
 #[derive(Debug)]
 pub(crate) struct Maps {
     services: WordMap<20>,
+    /// The size of `services`.
+    limit: u32,
+    reverse: OwnedFd,
     pub(crate) switch: Words,
     pub(crate) slots: Words,
     backends: Words,
@@ -27,13 +30,16 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object whose arrays have the sizes of `limits`.
+    /// The maps of a loaded object whose arrays have the sizes of `limits`. The object must keep its own descriptors until
+    /// its programs are loaded: their instructions name them.
     #[expect(unsafe_code, reason = "the sizes of a map's keys and values")]
-    pub(crate) fn take(ebpf: &mut Ebpf, limits: &Limits) -> Result<Self, DatapathError> {
-        let services = data(ebpf.take_map("services"), "services")?;
+    pub(crate) fn of(ebpf: &Ebpf, limits: &Limits) -> Result<Self, DatapathError> {
+        let services = data(ebpf.map("services"), "services")?;
         Ok(Self {
             // SAFETY: the object has this program's layout, in which keys of `services` have 20 and values 8 bytes.
             services: unsafe { WordMap::new(services) },
+            limit: limits.services,
+            reverse: data(ebpf.map("reverse"), "reverse")?,
             switch: words(ebpf, "switch", limits.services, 1)?,
             slots: words(ebpf, "slots", limits.slots, 1)?,
             backends: words(ebpf, "backends", limits.backends, Backend::WORDS)?,
@@ -84,13 +90,25 @@ impl Maps {
             .iter()
             .map(|(_, entry)| convert::service_value(*entry).map(ServiceValue::to_raw))
             .collect::<Result<Vec<_>, _>>()?;
-        self.services.put(&keys, &values).map_err(call("BPF_MAP_UPDATE_BATCH"))
+        self.services.put(&keys, &values).map_err(|source| match source.raw_os_error() {
+            Some(libc::E2BIG) => DatapathError::Full { limit: self.limit },
+            _ => call("BPF_MAP_UPDATE_BATCH")(source),
+        })
     }
 
     pub(crate) fn service(&self, frontend: &Frontend) -> Result<Option<ServiceValue>, DatapathError> {
         let key = convert::frontend_key(frontend).to_bytes();
         let found = self.services.get(&key).map_err(call("BPF_MAP_LOOKUP_ELEM"))?;
         Ok(found.map(ServiceValue::from_raw))
+    }
+
+    /// How many sockets `reverse` holds.
+    pub(crate) fn remembered(&self) -> Result<usize, DatapathError> {
+        sys::count_word_keys(&self.reverse).map_err(|source| DatapathError::Call {
+            call: "BPF_MAP_GET_NEXT_KEY",
+            object: "reverse",
+            source,
+        })
     }
 
     pub(crate) fn switch(&self, service: u32) -> Option<SwitchValue> {
@@ -109,16 +127,16 @@ fn call(call: &'static str) -> impl Fn(io::Error) -> DatapathError {
 }
 
 /// The descriptor of a map.
-fn data(map: Option<Map>, name: &'static str) -> Result<OwnedFd, DatapathError> {
-    let data: MapData = match map {
+fn data(map: Option<&Map>, name: &'static str) -> Result<OwnedFd, DatapathError> {
+    let data: &MapData = match map {
         Some(Map::HashMap(data) | Map::Array(data)) => data,
         _ => return Err(DatapathError::Absent(name)),
     };
     data.fd().as_fd().try_clone_to_owned().map_err(|source| DatapathError::Call { call: "dup", object: name, source })
 }
 
-fn words(ebpf: &mut Ebpf, name: &'static str, entries: u32, each: usize) -> Result<Words, DatapathError> {
-    let array = data(ebpf.take_map(name), name)?;
+fn words(ebpf: &Ebpf, name: &'static str, entries: u32, each: usize) -> Result<Words, DatapathError> {
+    let array = data(ebpf.map(name), name)?;
     Words::map(array.as_fd(), entries as usize * each).map_err(|source| DatapathError::Call {
         call: "mmap",
         object: name,

@@ -33,7 +33,7 @@ impl MemoryDatapath {
         }
     }
 
-    fn write(&mut self, op: &Op) {
+    fn write(&mut self, op: &Op) -> Result<(), DatapathError> {
         match op {
             Op::PutBackend { index, id, backend } => {
                 self.backends.insert(*index, (*id, *backend));
@@ -46,6 +46,10 @@ impl MemoryDatapath {
                 self.switch.insert(*service, *entry);
             }
             Op::PutService { frontend, entry } => {
+                let limit = self.limits.services;
+                if self.services.len() >= limit as usize && !self.services.contains_key(frontend) {
+                    return Err(DatapathError::Full { limit });
+                }
                 self.services.insert(*frontend, *entry);
             }
             Op::DeleteService { frontend } => {
@@ -53,14 +57,14 @@ impl MemoryDatapath {
             }
             Op::PutMember { .. } | Op::DeleteMember { .. } => {}
         }
+        Ok(())
     }
 }
 
 impl Executor for MemoryDatapath {
     fn execute(&mut self, plan: &Plan) -> Result<(), DatapathError> {
         executor::check(plan, &self.limits)?;
-        plan.ops.iter().for_each(|op| self.write(op));
-        Ok(())
+        plan.ops.iter().try_for_each(|op| self.write(op))
     }
 
     fn connects(&self, _: BackendIndex) -> u64 {

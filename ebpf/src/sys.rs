@@ -9,6 +9,7 @@ const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -181,6 +182,23 @@ impl<const K: usize> WordMap<K> {
             done += attr.count as usize;
         }
         Ok(())
+    }
+}
+
+/// How many entries a hash map has whose keys are words; the map may change meanwhile.
+pub(crate) fn count_word_keys(map: &OwnedFd) -> io::Result<usize> {
+    let (mut key, mut next, mut count) = ([0; 8], 0_u64, 0);
+    loop {
+        let mut attr = element(map, &key, (&raw mut next) as u64);
+        if count == 0 {
+            attr.key = 0; // no key yet: the first one is wanted
+        }
+        // SAFETY: the key is 8 bytes or nowhere, and 8 bytes are there for the next one, as long as the call runs.
+        if !absent_is_none(unsafe { bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) })? {
+            return Ok(count);
+        }
+        key = next.to_ne_bytes();
+        count += 1;
     }
 }
 

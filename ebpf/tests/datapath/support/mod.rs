@@ -1,0 +1,6 @@
+//! A place to dial a service in, and what dials and answers there.
+
+pub(crate) mod clock;
+pub(crate) mod lab;
+pub(crate) mod plans;
+pub(crate) mod role;

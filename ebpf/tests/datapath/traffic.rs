@@ -1,0 +1,181 @@
+//! One service dialled in every way.
+
+use tombolo_core::model::NoBackend;
+use tombolo_core::tables::{BackendIndex, ServiceIndex};
+use tombolo_ebpf::{Executor, Faults, Limits, Place};
+
+use crate::support::clock::until;
+use crate::support::lab::{Cgroup, Lab};
+use crate::support::plans::{addr, frontend, plan, service, simple, switch};
+
+/// A client dials `vip` of a service with one backend at `at`; what it is answered.
+fn dialled(vip: &str, at: &str) -> Option<String> {
+    let mut lab = Lab::new()?;
+    lab.serve(&[(addr(at), "alderaan")]);
+    lab.datapath().execute(&simple(addr(vip), &[addr(at)])).unwrap();
+    let answer = lab.client(Cgroup::Inside).ask(&format!("dial {vip}"));
+    assert_eq!(lab.datapath().connects(BackendIndex(0)), 1);
+    assert_eq!(lab.datapath().faults(), Faults::default());
+    Some(answer)
+}
+
+#[test]
+fn ipv4_is_translated_and_the_peer_is_the_frontend() {
+    let Some(answer) = dialled("10.96.0.10:80", "127.0.0.1:8080") else { return };
+    assert_eq!(answer, "alderaan 10.96.0.10:80");
+}
+
+#[test]
+fn ipv6_is_translated_and_the_peer_is_the_frontend() {
+    let Some(answer) = dialled("[fd00::10]:80", "[::1]:8080") else { return };
+    assert_eq!(answer, "alderaan [fd00::10]:80");
+}
+
+#[test]
+fn a_mapped_address_is_translated_and_answered_mapped() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let answer = lab.client(Cgroup::Inside).ask("dial [::ffff:10.96.0.10]:80");
+    assert_eq!(answer, "alderaan [::ffff:10.96.0.10]:80");
+}
+
+#[test]
+fn outside_the_cgroup_nothing_is_translated() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let mut client = lab.client(Cgroup::Outside);
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "error NetworkUnreachable");
+    assert_eq!(client.ask("dial 127.0.0.1:8080"), "alderaan 127.0.0.1:8080");
+    assert_eq!(lab.datapath().connects(BackendIndex(0)), 0);
+}
+
+#[test]
+fn what_is_no_frontend_is_left_alone() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    assert_eq!(client.ask("dial 10.96.0.10:81"), "error NetworkUnreachable");
+    assert_eq!(client.ask("dial 127.0.0.1:8080"), "alderaan 127.0.0.1:8080");
+    assert_eq!(client.ask("udp 10.96.0.10:80"), "error NetworkUnreachable", "UDP is not translated");
+    assert_eq!(lab.datapath().connects(BackendIndex(0)), 0);
+}
+
+#[test]
+fn an_empty_table_refuses_and_counts() {
+    let Some(mut lab) = Lab::new() else { return };
+    let (v4, v6) = (addr("10.96.0.10:80"), addr("[fd00::10]:80"));
+    let refuse = NoBackend::Refuse;
+    lab.datapath().execute(&plan([service(3, v4, refuse), service(4, v6, refuse)])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "error ConnectionRefused");
+    assert_eq!(client.ask("dial [::ffff:10.96.0.10]:80"), "error ConnectionRefused");
+    assert_eq!(client.ask("dial [fd00::10]:80"), "error ConnectionRefused");
+    let refused = [3, 4].map(|n| lab.datapath().refused(ServiceIndex(n)));
+    assert_eq!(refused, [2, 1]);
+}
+
+#[test]
+fn an_empty_table_may_pass() {
+    let Some(mut lab) = Lab::new() else { return };
+    let vip = addr("127.0.0.9:80");
+    lab.serve(&[(vip, "kube-proxy"), (addr("127.0.0.1:8080"), "alderaan")]);
+    let mut client = lab.client(Cgroup::Inside);
+    lab.datapath().execute(&plan([service(0, vip, NoBackend::Pass)])).unwrap();
+    assert_eq!(client.ask("dial 127.0.0.9:80"), "kube-proxy 127.0.0.9:80");
+    lab.datapath().execute(&simple(vip, &[addr("127.0.0.1:8080")])).unwrap();
+    assert_eq!(client.ask("dial 127.0.0.9:80"), "alderaan 127.0.0.9:80");
+    assert_eq!(lab.datapath().refused(ServiceIndex(0)), 0);
+}
+
+#[test]
+fn a_broken_table_is_refused_and_counted_as_a_fault() {
+    let Some(mut lab) = Lab::new() else { return };
+    let vip = addr("10.96.0.10:80");
+    // Slot 5 leads to backend 0, which is none.
+    lab.datapath().execute(&plan([switch(0, 5, 1, 1), service(0, vip, NoBackend::Pass)])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "error ConnectionRefused");
+    assert_eq!(lab.datapath().faults(), Faults { broken_tables: 1, reverse_full: 0 });
+    // A backend of the other family.
+    lab.datapath().execute(&simple(vip, &[addr("[::1]:8080")])).unwrap();
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "error ConnectionRefused");
+    assert_eq!(lab.datapath().faults(), Faults { broken_tables: 2, reverse_full: 0 });
+}
+
+#[test]
+fn a_socket_is_remembered_until_it_is_closed() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    for _ in 0..10 {
+        client.ask("hold 10.96.0.10:80");
+    }
+    assert_eq!(lab.datapath().remembered().unwrap(), 10);
+    client.ask("drop");
+    assert_eq!(lab.datapath().remembered().unwrap(), 0);
+    // A process that dies closes its sockets too.
+    client.ask("hold 10.96.0.10:80");
+    drop(client);
+    assert!(until(|| lab.datapath().remembered().unwrap() == 0));
+}
+
+#[test]
+fn without_room_to_remember_the_peer_is_the_backend() {
+    let limits = Limits { services: 1, backends: 1, slots: 1, members: 1 };
+    let Some(mut lab) = Lab::with(limits, 1) else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    assert_eq!(client.ask("hold 10.96.0.10:80"), "alderaan 10.96.0.10:80");
+    assert_eq!(client.ask("hold 10.96.0.10:80"), "alderaan 127.0.0.1:8080");
+    assert_eq!(lab.datapath().faults(), Faults { broken_tables: 0, reverse_full: 1 });
+}
+
+#[test]
+fn a_socket_that_dialled_twice_is_told_its_last_peer() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    // Nobody listens on 8081, so the first connect fails after it was translated.
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8081")])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    assert_eq!(client.ask("redial 10.96.0.10:80 127.0.0.1:8080"), "- 127.0.0.1:8080");
+}
+
+#[test]
+fn a_deleted_service_and_a_detached_datapath_translate_nothing() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    let vip = addr("10.96.0.10:80");
+    let table = simple(vip, &[addr("127.0.0.1:8080")]);
+    let mut client = lab.client(Cgroup::Inside);
+    lab.datapath().execute(&table).unwrap();
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "alderaan 10.96.0.10:80");
+    let delete = tombolo_core::tables::Op::DeleteService { frontend: frontend(vip) };
+    lab.datapath().execute(&plan([delete])).unwrap();
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "error NetworkUnreachable");
+    lab.datapath().execute(&table).unwrap();
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "alderaan 10.96.0.10:80");
+    lab.detach();
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "error NetworkUnreachable");
+}
+
+#[test]
+fn the_newest_program_runs_first() {
+    let Some(mut lab) = Lab::new() else { return };
+    if lab.datapath().place() != Place::First {
+        return; // the kernel is older than 6.17, and the datapath says so
+    }
+    lab.serve(&[(addr("127.0.0.1:8080"), "first"), (addr("127.0.0.1:8081"), "second")]);
+    let vip = addr("10.96.0.10:80");
+    lab.datapath().execute(&simple(vip, &[addr("127.0.0.1:8080")])).unwrap();
+    let mut second = lab.another();
+    second.execute(&simple(vip, &[addr("127.0.0.1:8081")])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    assert_eq!(client.ask("dial 10.96.0.10:80").split(' ').next(), Some("second"));
+    second.detach();
+    assert_eq!(client.ask("dial 10.96.0.10:80"), "first 10.96.0.10:80");
+}
