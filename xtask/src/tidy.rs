@@ -54,7 +54,7 @@ const RUST_BANS: &[Ban] = &[
 
 const CORE_BANS: &[Ban] = &[
     Ban { needles: &["std::", "extern crate std"], except: &[], why: "core has no std" },
-    Ban { needles: &["async ", ".await"], except: &[], why: "core never waits" },
+    Ban { needles: &["async ", ".await;", ".await?", ".await)", ".await."], except: &[], why: "core never waits" },
     Ban { needles: &["Instant", "SystemTime"], except: &[], why: "time is a parameter" },
     Ban { needles: &["HashMap", "HashSet"], except: &[], why: "order is a BTreeMap" },
     Ban { needles: &["tracing::", "log::"], except: &[], why: "core does not log: reasons are results" },
