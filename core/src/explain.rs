@@ -13,6 +13,9 @@ use crate::report::{BackendExplanation, Explanation, FrontendExplanation, Fronte
 use crate::select::{FrontendSelection, Selection, Verdict};
 use crate::tables::Installed;
 
+/// The round of a frontend whose table is empty.
+const NOTHING_SERVES: &str = "nothing can serve";
+
 /// Explains one service on this node; `None` when no local Service has that name.
 pub fn explain(mesh: &Mesh, tables: &Tables, service: &ServiceKey, now: Millis) -> Option<Explanation> {
     let selection = mesh.select(service)?;
@@ -56,7 +59,7 @@ fn frontend(selection: &Selection, f: &FrontendSelection, tables: &Tables, now: 
     let installed = tables.installed(&f.frontend);
     FrontendExplanation {
         frontend: f.frontend,
-        round: format!("{}", f.round),
+        round: if total == 0 { NOTHING_SERVES.into() } else { f.round.as_str().into() },
         backends: selection
             .candidates
             .iter()

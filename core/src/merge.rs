@@ -158,8 +158,9 @@ fn by_claim(a: &Candidate, b: &Candidate) -> Ordering {
 }
 
 /// The lesser promises more.
-fn promise(c: &Candidate) -> (bool, bool, BackendState) {
-    (c.doubtful, c.weight == 0, c.state)
+fn promise(c: &Candidate) -> (bool, BackendState, bool) {
+    let idle = c.weight == 0;
+    (c.doubtful, if idle { BackendState::Maintenance } else { c.state }, idle)
 }
 
 fn join_names(kept: &mut Candidate, other: &Candidate) {
