@@ -148,16 +148,6 @@ enum Pulse {
     Awaited(Millis),
 }
 
-impl Pulse {
-    /// It must be heard before it counts as alive again.
-    fn returning(self) -> Self {
-        match self {
-            Self::Met(at) | Self::Heard(at) | Self::Returning(at) => Self::Returning(at),
-            Self::Unmet => Self::Unmet,
-        }
-    }
-}
-
 impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     /// Holds nothing yet.
     pub fn new(config: HoldConfig) -> Self {
@@ -187,7 +177,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
             Event::Listed => return self.listed(now),
             Event::Canary(presence) => self.canary = presence,
             Event::Beat => self.pulse = Pulse::Heard(now),
-            Event::BeatGone => self.pulse = self.pulse.returning(),
+            Event::BeatGone => self.be_silent(),
             Event::Lost => self.lost(),
             Event::Tick => {}
         }
@@ -279,6 +269,12 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         if let Pulse::Met(at) | Pulse::Heard(at) = self.pulse
             && now >= at.after(self.config.silent_after_ms)
         {
+            self.be_silent();
+        }
+    }
+
+    fn be_silent(&mut self) {
+        if let Pulse::Met(at) | Pulse::Heard(at) = self.pulse {
             self.pulse = Pulse::Awaited(at);
         }
     }

@@ -23,15 +23,20 @@ pub trait ApiserverAdmin: Send + Sync + 'static {
     fn status(&self) -> ApiserverStatus;
 }
 
-/// What an agent answers. Called on the server's task: answer from a value that is at hand.
+/// What an agent answers. One task of the agent owns the answers, so asking is a message, and may find that task gone.
 pub trait AgentAdmin: Send + Sync + 'static {
     /// Its status, now.
-    fn status(&self) -> AgentStatus;
+    fn status(&self) -> impl Future<Output = Result<AgentStatus, Stopping>> + Send;
     /// Every global service with its tables.
-    fn services(&self) -> Vec<ServiceView>;
+    fn services(&self) -> impl Future<Output = Result<Vec<ServiceView>, Stopping>> + Send;
     /// Why one service's tables are what they are; `None` when it is no global service here.
-    fn explain(&self, service: &ServiceKey) -> Option<Explanation>;
+    fn explain(&self, service: &ServiceKey) -> impl Future<Output = Result<Option<Explanation>, Stopping>> + Send;
 }
+
+/// The agent is stopping and answers nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is stopping")]
+pub struct Stopping;
 
 /// The apiserver's gRPC service: a tower service for any HTTP/2 server, of any body type.
 pub fn apiserver_service<A: ApiserverAdmin>(admin: Arc<A>) -> ApiserverService<A> {

@@ -10,7 +10,7 @@ use tonic::codegen::{Body, BoxFuture, Service, StdError, tokio_stream};
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
 
-use super::{AgentAdmin, ApiserverAdmin};
+use super::{AgentAdmin, ApiserverAdmin, Stopping};
 use crate::proto::agent_admin_server::{AgentAdmin as AgentRpc, AgentAdminServer};
 use crate::proto::apiserver_admin_server::{ApiserverAdmin as ApiserverRpc, ApiserverAdminServer};
 use crate::proto::{self, Wire, messages, must};
@@ -81,7 +81,7 @@ impl<A: ApiserverAdmin> ApiserverRpc for Answers<A> {
 #[tonic::async_trait]
 impl<A: AgentAdmin> AgentRpc for Answers<A> {
     async fn status(&self, _request: Request<proto::StatusRequest>) -> Result<Response<proto::AgentStatus>, Status> {
-        Ok(Response::new(self.0.status().message()))
+        Ok(Response::new(self.0.status().await.map_err(stopping)?.message()))
     }
 
     type ServicesStream = tokio_stream::Iter<vec::IntoIter<Result<proto::ServiceView, Status>>>;
@@ -90,7 +90,7 @@ impl<A: AgentAdmin> AgentRpc for Answers<A> {
         &self,
         _request: Request<proto::ServicesRequest>,
     ) -> Result<Response<Self::ServicesStream>, Status> {
-        let views: Vec<proto::ServiceView> = messages(&self.0.services());
+        let views: Vec<proto::ServiceView> = messages(&self.0.services().await.map_err(stopping)?);
         Ok(Response::new(tokio_stream::iter(views.into_iter().map(Ok).collect::<Vec<_>>())))
     }
 
@@ -100,7 +100,12 @@ impl<A: AgentAdmin> AgentRpc for Answers<A> {
     ) -> Result<Response<proto::ExplainResponse>, Status> {
         let service =
             must(request.into_inner().service, "service").map_err(|bad| Status::invalid_argument(bad.to_string()))?;
-        let explanation = self.0.explain(&service).as_ref().map(Wire::message);
+        let explanation = self.0.explain(&service).await.map_err(stopping)?.as_ref().map(Wire::message);
         Ok(Response::new(proto::ExplainResponse { explanation }))
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
+fn stopping(error: Stopping) -> Status {
+    Status::unavailable(error.to_string())
 }

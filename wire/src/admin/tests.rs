@@ -157,16 +157,16 @@ impl ApiserverAdmin for Fixed {
 }
 
 impl AgentAdmin for Fixed {
-    fn status(&self) -> AgentStatus {
-        self.agent.clone()
+    async fn status(&self) -> Result<AgentStatus, Stopping> {
+        Ok(self.agent.clone())
     }
 
-    fn services(&self) -> Vec<ServiceView> {
-        self.services.clone()
+    async fn services(&self) -> Result<Vec<ServiceView>, Stopping> {
+        Ok(self.services.clone())
     }
 
-    fn explain(&self, service: &ServiceKey) -> Option<Explanation> {
-        (*service == self.explanation.service).then(|| self.explanation.clone())
+    async fn explain(&self, service: &ServiceKey) -> Result<Option<Explanation>, Stopping> {
+        Ok((*service == self.explanation.service).then(|| self.explanation.clone()))
     }
 }
 

@@ -5,14 +5,12 @@
 //! reader would let pass; the Kubernetes API does not.
 //! Source: Cilium `pkg/k8s/slim/k8s/api/discovery/v1/generated.proto`, `pkg/clustermesh/types/endpointslice`.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use prost::Message;
 use smol_str::SmolStr;
-use structured_zstd::decoding::{ContentChecksum, FrameDecoder, StreamingDecoder};
-use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
 use tombolo_core::id::Family;
 use tombolo_core::model::Conditions;
 use tombolo_core::object::Labels;
@@ -22,6 +20,9 @@ use super::{Claim, DecodeError, PeerIdentity};
 
 /// A decompressed slice larger than this is refused, as by Cilium; nor may a frame ask for a larger window.
 pub const MAX_SLICE_BYTES: usize = 16 << 20;
+
+/// The fastest level: a slice is small, and its text compresses well at any.
+const LEVEL: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct SliceProto {
@@ -130,22 +131,24 @@ pub(super) fn decode(key: &str, value: &[u8], peer: &PeerIdentity) -> Result<Sli
 
 /// `endpointslices/v1`: a zstd frame, with a checksum as Cilium's have, around the protobuf that Cilium writes.
 pub fn encode_slice(record: &SliceRecord) -> Bytes {
-    let mut compressor: FrameCompressor = FrameCompressor::new(CompressionLevel::Fastest);
-    compressor.set_content_checksum(true);
-    compressor.compress_independent_frame(&message(record).encode_to_vec()).into()
+    let compress = |content: &[u8]| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
+        encoder.include_checksum(true)?;
+        encoder.write_all(content)?;
+        encoder.finish()
+    };
+    compress(&message(record).encode_to_vec()).expect("compressing into memory fails only for want of it").into()
 }
 
 /// The frame's content, which may be several frames after one another.
 pub(super) fn decompress(frame: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let mut decoder = FrameDecoder::new();
-    decoder.set_content_checksum(ContentChecksum::Verify);
-    decoder.set_max_window_size(MAX_SLICE_BYTES as u64).expect("a size within the format's limits");
+    let read = |content: &mut Vec<u8>| {
+        let mut decoder = zstd::Decoder::new(frame)?;
+        decoder.window_log_max(MAX_SLICE_BYTES.ilog2())?;
+        decoder.take(MAX_SLICE_BYTES as u64 + 1).read_to_end(content)
+    };
     let mut content = Vec::new();
-    let limit = MAX_SLICE_BYTES as u64 + 1;
-    StreamingDecoder::new_with_decoder(frame, decoder)
-        .take(limit)
-        .read_to_end(&mut content)
-        .map_err(|e| DecodeError::Zstd(e.to_string()))?;
+    read(&mut content).map_err(|e| DecodeError::Zstd(e.to_string()))?;
     if content.len() > MAX_SLICE_BYTES { Err(DecodeError::TooLarge) } else { Ok(content) }
 }
 
