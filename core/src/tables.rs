@@ -71,7 +71,7 @@ pub enum Op {
         /// The backends, one a slot.
         slots: Vec<BackendIndex>,
     },
-    /// Says that a backend belongs to a frontend's table.
+    /// Says that a backend belongs to a frontend's table. Only tables with ClientIP affinity have members.
     PutMember {
         /// The frontend.
         service: ServiceIndex,
@@ -99,7 +99,7 @@ pub enum Op {
         /// What clients dialled.
         frontend: Frontend,
     },
-    /// A backend no longer belongs to a frontend's table.
+    /// A backend no longer belongs to a frontend's table: a sticky choice of it falls back to the table.
     DeleteMember {
         /// The frontend.
         service: ServiceIndex,
