@@ -142,8 +142,8 @@ enum Pulse {
     Met(Millis),
     /// Heard then, in the present session.
     Heard(Millis),
-    /// A session came back, or an epoch began: it must be heard first. It was last heard or met then.
-    Returning(Millis),
+    /// Silent, or its session came back, or an epoch began: it must be heard first. It was last heard or met then.
+    Awaited(Millis),
 }
 
 impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
@@ -161,6 +161,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     /// Takes in what was heard, and says what changes in the held view.
     pub fn on(&mut self, event: Event<K, V>, now: Millis) -> Vec<Change<K, V>> {
+        self.fall_silent(now);
         match event {
             Event::Upsert(key, value) => return self.upsert(key, value),
             Event::Delete(key) => return self.delete(&key, now),
@@ -180,11 +181,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         self.settle(now)
     }
 
-    /// When the writer falls silent if nothing is heard until then; `None` while it already is.
+    /// When the writer falls silent if nothing is heard until then; `None` once an event told that it is.
     pub fn deadline(&self) -> Option<Millis> {
         match self.pulse {
             Pulse::Met(at) | Pulse::Heard(at) => Some(at.after(self.config.silent_after_ms)),
-            Pulse::Unmet | Pulse::Returning(_) => None,
+            Pulse::Unmet | Pulse::Awaited(_) => None,
         }
     }
 
@@ -192,7 +193,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     pub fn silent_ms(&self, now: Millis) -> u64 {
         match self.pulse {
             Pulse::Unmet => 0,
-            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Returning(at) => now.since(at),
+            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Awaited(at) => now.since(at),
         }
     }
 
@@ -242,26 +243,31 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     /// A session is up. A new epoch knows nothing: neither list, nor canary, nor heartbeat.
     fn session(&mut self, epoch: Epoch, now: Millis) {
-        if self.pulse == Pulse::Unmet {
-            self.pulse = Pulse::Met(now);
-        } else if self.epoch != Some(epoch) {
-            self.lost();
-        }
         if self.epoch != Some(epoch) {
-            self.list.complete = false;
+            self.lost();
             self.canary = Presence::Gone;
         }
         self.epoch = Some(epoch);
+        if self.pulse == Pulse::Unmet {
+            self.pulse = Pulse::Met(now);
+        }
     }
 
-    /// Whoever comes back must list and be heard first; who was never listed is still to be met.
+    /// Whoever comes back must list and be heard first; who never listed completely is still to be met.
     fn lost(&mut self) {
         self.list.complete = false;
         self.pulse = match self.pulse {
-            Pulse::Met(_) | Pulse::Unmet if !self.list.ever_complete => Pulse::Unmet,
-            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Returning(at) => Pulse::Returning(at),
-            Pulse::Unmet => Pulse::Unmet,
+            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Awaited(at) if self.list.ever_complete => Pulse::Awaited(at),
+            _ => Pulse::Unmet,
         };
+    }
+
+    fn fall_silent(&mut self, now: Millis) {
+        if let Pulse::Met(at) | Pulse::Heard(at) = self.pulse
+            && now >= at.after(self.config.silent_after_ms)
+        {
+            self.pulse = Pulse::Awaited(at);
+        }
     }
 
     fn upsert(&mut self, key: K, value: V) -> Vec<Change<K, V>> {
