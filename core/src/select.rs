@@ -1,7 +1,7 @@
 //! Which of a service's candidates serve, and by which rule each was kept or dropped.
 //!
 //! Per frontend: the filter, then the affinity table, then active before terminating; repeated in wider rounds while
-//! nothing serves. The rules are SEMANTICS' §4.1, §4.2, §4.6 and §4.7, in that order below.
+//! nothing serves. The rules are SEMANTICS'
 
 mod verdict;
 

@@ -4,6 +4,7 @@
 //! are stable while their owner lives and are freed only when no program can still hold them.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ pub enum Op {
         /// The backends, one a slot.
         slots: Vec<BackendIndex>,
     },
-    /// Says that a backend belongs to a frontend's table.
+    /// Says that a backend belongs to a frontend's table. Only tables with ClientIP affinity have members.
     PutMember {
         /// The frontend.
         service: ServiceIndex,
@@ -99,7 +100,7 @@ pub enum Op {
         /// What clients dialled.
         frontend: Frontend,
     },
-    /// A backend no longer belongs to a frontend's table.
+    /// A backend no longer belongs to a frontend's table: a sticky choice of it falls back to the table.
     DeleteMember {
         /// The frontend.
         service: ServiceIndex,
@@ -111,6 +112,33 @@ pub enum Op {
         /// Where it was.
         index: BackendIndex,
     },
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PutBackend { index, id, backend } => {
+                write!(f, "put backend {}: {backend} of cluster {}, id {}", index.0, backend.cluster, id.0)
+            }
+            Self::PutSlots { base, slots } => {
+                write!(f, "put slots {}:", base.0)?;
+                slots.iter().try_for_each(|index| write!(f, " {}", index.0))
+            }
+            Self::PutMember { service, id, index } => {
+                write!(f, "put member {} of service {}: backend {}", id.0, service.0, index.0)
+            }
+            Self::Switch { service, entry: SwitchEntry { base, count, generation } } => {
+                write!(f, "switch service {}: {count} slots from {base}, generation {generation}", service.0)
+            }
+            Self::PutService { frontend, entry } => {
+                let ServiceEntry { index, no_backend, affinity_seconds } = entry;
+                write!(f, "put service {}: {frontend}, {no_backend:?}, affinity {affinity_seconds} s", index.0)
+            }
+            Self::DeleteService { frontend } => write!(f, "delete service {frontend}"),
+            Self::DeleteMember { service, id } => write!(f, "delete member {} of service {}", id.0, service.0),
+            Self::DeleteBackend { index } => write!(f, "delete backend {}", index.0),
+        }
+    }
 }
 
 /// Names what a plan made unused. Once a grace period has passed, `Tables::reclaim` turns it into freed indexes.

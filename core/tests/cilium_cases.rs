@@ -67,7 +67,7 @@ impl Case {
                     let texts = chosen.map(|(c, v)| format!(" {}{}", c.key, if v.slots > 0 { "*" } else { "" }));
                     format!("{}:{}", f.frontend.port, texts.collect::<String>().replace("/TCP", ""))
                 };
-                selection.frontends.iter().map(of).collect::<Vec<_>>().join(" | ")
+                selection.frontends.iter().map(of).collect::<Vec<_>>().join(" |\n  ")
             },
         );
         self.log += &format!("{what}: {chosen}\n");
@@ -211,7 +211,10 @@ fn m10_several_names_on_one_port_number() {
         })
         .then("M10")
         .check(expect![[r#"
-            M10: 80: 20.0.0.2:80* 20.0.0.3:80* | 443: 20.0.0.2:443* 20.0.0.3:443* | 8080: 20.0.0.2:80* 20.0.0.3:80* | 9090: 20.0.0.2:80* 20.0.0.3:80*
+            M10: 80: 20.0.0.2:80* 20.0.0.3:80* |
+              443: 20.0.0.2:443* 20.0.0.3:443* |
+              8080: 20.0.0.2:80* 20.0.0.3:80* |
+              9090: 20.0.0.2:80* 20.0.0.3:80*
         "#]]);
 }
 
@@ -219,7 +222,8 @@ fn m10_several_names_on_one_port_number() {
 fn m11_a_port_name_excludes_for_its_frontend_only() {
     let service = spec(GLOBAL, "tcp:8080 other:8081");
     m1().apply(Change::Service(key(ECHO), Some(service))).then("M11").check(expect![[r#"
-        M11: 8080: 10.1.0.1:8080* 20.0.0.2:9090* 30.0.0.3:9090* | 8081:
+        M11: 8080: 10.1.0.1:8080* 20.0.0.2:9090* 30.0.0.3:9090* |
+          8081:
     "#]]);
 }
 

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use tombolo_core::explain::{explain, services};
 use tombolo_core::id::Millis;
 use tombolo_core::mesh::{Change, Mesh};
-use tombolo_core::model::{Affinity, BackendState, Endpoint, InternalTrafficPolicy, Policy, Reach, ServiceSpec};
+use tombolo_core::model::{Affinity, BackendState, Endpoint, InternalTrafficPolicy, Policy};
 use tombolo_core::plan::Tables;
 use tombolo_core::tables::{BackendId, Desired, Limits};
 use tombolo_testkit::fixture::{
@@ -38,8 +38,11 @@ fn check(mesh: &Mesh, tables: &Tables, expected: Expect) {
     expected.assert_eq(&text);
 }
 
-fn echo(policy: Policy) -> ServiceSpec {
-    ServiceSpec { policy: Policy { reach: Reach::Mesh, ..policy }, ..service("echo", &["172.16.0.1"], "http:80") }
+/// The Service of these tests, `echo`, with its policy edited.
+fn echo(edit: impl FnOnce(&mut Policy)) -> Change {
+    let mut spec = service("echo", &["172.16.0.1"], "http:80");
+    edit(&mut spec.policy);
+    put_service(spec)
 }
 
 fn is(state: BackendState, e: Endpoint) -> Endpoint {
@@ -59,7 +62,7 @@ fn every_backend_has_its_rule() {
     ];
     let remote = vec![endpoint("10.0.0.1", "http:80"), endpoint("10.3.0.1", "http:80")];
     let mesh = mesh_after([
-        put_service(echo(Policy { affinity: Affinity::Local, ..Policy::default() })),
+        echo(|p| p.affinity = Affinity::Local),
         put_local("echo", local),
         put_remote("echo", ("fc", 3), remote),
     ]);
@@ -85,9 +88,8 @@ fn every_backend_has_its_rule() {
 #[test]
 fn only_what_runs_here_serves_under_a_local_traffic_policy() {
     let on = |node: &str, e: Endpoint| Endpoint { node: Some(node.into()), ..e };
-    let policy = Policy { internal_traffic_policy: InternalTrafficPolicy::Local, ..Policy::default() };
     let mesh = mesh_after([
-        put_service(echo(policy)),
+        echo(|p| p.internal_traffic_policy = InternalTrafficPolicy::Local),
         put_local("echo", vec![on("n1", endpoint("10.0.0.1", "80")), on("n2", endpoint("10.0.0.2", "80"))]),
         put_remote("echo", ("fc", 3), vec![on("n1", endpoint("10.3.0.1", "80")), endpoint("10.3.0.2", "80")]),
     ]);
@@ -113,8 +115,7 @@ fn doubtful_backends_serve_when_nothing_else_does() {
         other => other,
     };
     let stale = doubtful(put_remote("echo", ("fc", 3), vec![endpoint("10.3.0.1", "80")]));
-    let mut mesh =
-        mesh_after([put_service(echo(Policy::default())), put_local("echo", vec![endpoint("10.0.0.1", "80")]), stale]);
+    let mut mesh = mesh_after([echo(|_| ()), put_local("echo", vec![endpoint("10.0.0.1", "80")]), stale]);
     let tables = tables(&[mesh.desired(&key("echo"))]);
     check(
         &mesh,
@@ -140,7 +141,7 @@ fn doubtful_backends_serve_when_nothing_else_does() {
 #[test]
 fn not_ready_addresses_are_published_as_ready() {
     let mesh = mesh_after([
-        put_service(echo(Policy { publish_not_ready: true, ..Policy::default() })),
+        echo(|p| p.publish_not_ready = true),
         put_local(
             "echo",
             vec![
@@ -190,7 +191,7 @@ fn notes_tell_of_addresses_and_frontends_wanted_twice() {
 #[test]
 fn services_are_listed_with_their_installed_tables() {
     let mut mesh = mesh_after([
-        put_service(echo(Policy::default())),
+        echo(|_| ()),
         put_local("echo", vec![endpoint("10.0.0.1", "80")]),
         put_remote("echo", ("fc", 3), vec![endpoint("10.3.0.1", "80")]),
     ]);
@@ -265,10 +266,8 @@ fn services_are_listed_with_their_installed_tables() {
 
 #[test]
 fn an_empty_table_has_its_reasons() {
-    let mesh = mesh_after([
-        put_service(echo(Policy::default())),
-        put_local("echo", vec![is(BackendState::Maintenance, endpoint("10.0.0.1", "80"))]),
-    ]);
+    let mesh =
+        mesh_after([echo(|_| ()), put_local("echo", vec![is(BackendState::Maintenance, endpoint("10.0.0.1", "80"))])]);
     check(
         &mesh,
         &tables(&[mesh.desired(&key("echo"))]),

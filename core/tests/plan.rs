@@ -171,7 +171,7 @@ fn check(agent: &mut Agent, service: &str, backends: &[u8], affinity_seconds: u3
 
 fn said(ops: Result<Vec<Op>, Full>) -> String {
     match ops {
-        Ok(ops) => ops.iter().map(|op| format!("{op:?}\n")).collect(),
+        Ok(ops) => ops.iter().map(|op| format!("{op}\n")).collect(),
         Err(full) => full.to_string(),
     }
 }
@@ -185,14 +185,14 @@ fn the_order_is_backends_slots_members_switch_service_then_deletions() {
         &[1, 2],
         30,
         &expect![[r#"
-        PutBackend { index: BackendIndex(0), id: BackendId(1000), backend: BackendKey { addr: 10.0.0.1, port: 80, protocol: Tcp, cluster: ClusterId(1) } }
-        PutBackend { index: BackendIndex(1), id: BackendId(1001), backend: BackendKey { addr: 10.0.0.2, port: 80, protocol: Tcp, cluster: ClusterId(1) } }
-        PutSlots { base: SlotBase(0), slots: [BackendIndex(0), BackendIndex(1)] }
-        PutMember { service: ServiceIndex(0), id: BackendId(1000), index: BackendIndex(0) }
-        PutMember { service: ServiceIndex(0), id: BackendId(1001), index: BackendIndex(1) }
-        Switch { service: ServiceIndex(0), entry: SwitchEntry { base: 0, count: 2, generation: 1 } }
-        PutService { frontend: Frontend { addr: 172.16.0.1, port: 80, protocol: Tcp }, entry: ServiceEntry { index: ServiceIndex(0), no_backend: Refuse, affinity_seconds: 30 } }
-    "#]],
+            put backend 0: 10.0.0.1:80/TCP of cluster 1, id 1000
+            put backend 1: 10.0.0.2:80/TCP of cluster 1, id 1001
+            put slots 0: 0 1
+            put member 1000 of service 0: backend 0
+            put member 1001 of service 0: backend 1
+            switch service 0: 2 slots from 0, generation 1
+            put service 0: 172.16.0.1:80/TCP, Refuse, affinity 30 s
+        "#]],
     );
     check(
         &mut agent,
@@ -200,12 +200,12 @@ fn the_order_is_backends_slots_members_switch_service_then_deletions() {
         &[2, 3],
         30,
         &expect![[r#"
-        PutBackend { index: BackendIndex(2), id: BackendId(1002), backend: BackendKey { addr: 10.0.0.3, port: 80, protocol: Tcp, cluster: ClusterId(1) } }
-        PutSlots { base: SlotBase(2), slots: [BackendIndex(1), BackendIndex(2)] }
-        PutMember { service: ServiceIndex(0), id: BackendId(1002), index: BackendIndex(2) }
-        Switch { service: ServiceIndex(0), entry: SwitchEntry { base: 2, count: 2, generation: 2 } }
-        DeleteMember { service: ServiceIndex(0), id: BackendId(1000) }
-    "#]],
+            put backend 2: 10.0.0.3:80/TCP of cluster 1, id 1002
+            put slots 2: 1 2
+            put member 1002 of service 0: backend 2
+            switch service 0: 2 slots from 2, generation 2
+            delete member 1000 of service 0
+        "#]],
     );
     check(
         &mut agent,
@@ -216,7 +216,7 @@ fn the_order_is_backends_slots_members_switch_service_then_deletions() {
     );
     let (ticket, _) = agent.tickets[0];
     expect![[r#"
-        DeleteBackend { index: BackendIndex(0) }
+        delete backend 0
     "#]]
     .assert_eq(&said(Ok(agent.tables.clone().reclaim(ticket).ops)));
     agent.reclaim();
@@ -226,15 +226,15 @@ fn the_order_is_backends_slots_members_switch_service_then_deletions() {
         &[],
         0,
         &expect![[r#"
-        Switch { service: ServiceIndex(0), entry: SwitchEntry { base: 0, count: 0, generation: 3 } }
-        PutService { frontend: Frontend { addr: 172.16.0.1, port: 80, protocol: Tcp }, entry: ServiceEntry { index: ServiceIndex(0), no_backend: Refuse, affinity_seconds: 0 } }
-        DeleteMember { service: ServiceIndex(0), id: BackendId(1001) }
-        DeleteMember { service: ServiceIndex(0), id: BackendId(1002) }
-    "#]],
+            switch service 0: 0 slots from 0, generation 3
+            put service 0: 172.16.0.1:80/TCP, Refuse, affinity 0 s
+            delete member 1001 of service 0
+            delete member 1002 of service 0
+        "#]],
     );
     let nothing = Desired { service: key("a"), frontends: vec![] };
     expect![[r#"
-        DeleteService { frontend: Frontend { addr: 172.16.0.1, port: 80, protocol: Tcp } }
+        delete service 172.16.0.1:80/TCP
     "#]]
     .assert_eq(&said(agent.plan(&[nothing])));
     agent.check_idle();

@@ -1,5 +1,6 @@
-//! Fixtures, generators, and two deliberately stupid models to test the rules against: [`reference`] answers what should
-//! serve, by scanning everything that was said; [`kernel`] is the datapath's maps, with programs that still run.
+//! Fixtures, generators, and two deliberately stupid models to test the rules against: [`mod@reference`] answers
+//! what should serve, by scanning everything that was said; [`kernel`] is the datapath's maps, with programs that still
+//! run.
 //!
 //! Only ever a dev-dependency, so it may panic: a panic here is a failed test.
 

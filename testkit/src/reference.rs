@@ -1,5 +1,5 @@
-//! What should serve, worked out the long way: from the list of everything that was ever said, with no index, no sharing
-//! and no code of the real thing. Written from SEMANTICS §3, §4.1, §4.2 and §4.6.
+//! What should serve, worked out the long way: from the list of everything that was ever said, with no index, no
+//! sharing and no code of the real thing. Written from the rules as users read them, not from the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
