@@ -182,7 +182,13 @@ impl Feed {
 
     /// One revision's changes, or a page of a list. Canaries that went are heard first: when a lease expires, they and
     /// the records go at one revision, and those deletes must not count.
-    fn delta(&mut self, revision: i64, upserts: Vec<(String, Bytes)>, deletes: Vec<String>, now: Millis) -> Vec<Change> {
+    fn delta(
+        &mut self,
+        revision: i64,
+        upserts: Vec<(String, Bytes)>,
+        deletes: Vec<String>,
+        now: Millis,
+    ) -> Vec<Change> {
         let deletes: Vec<OwnKey> = deletes.iter().filter_map(|key| own::parse_key(key)).collect();
         let mut changes = Vec::new();
         for key in &deletes {

@@ -27,7 +27,8 @@ fn check(script: &str, expected: &Expect) {
             }
             _ => feed.on(event(verb, rest), now),
         };
-        writeln!(out, "{step}: {}", show(&changes)).unwrap();
+        let shown = show(&changes);
+        writeln!(out, "{step}:{}{shown}", if shown.is_empty() { "" } else { " " }).unwrap();
     }
     writeln!(out, "blockers {:?}", feed.blockers(now)).unwrap();
     expected.assert_eq(&out);
@@ -36,13 +37,8 @@ fn check(script: &str, expected: &Expect) {
 fn event(verb: &str, rest: &str) -> SessionEvent {
     let epoch = Epoch(1);
     let keys = || rest.split(',').map(|key| own::key_to_string(&key_of(key.trim()))).collect::<Vec<_>>();
-    let delta = |upserts, deletes| SessionEvent::Delta {
-        watch: AGENTS_WATCH,
-        epoch,
-        revision: Revision(7),
-        upserts,
-        deletes,
-    };
+    let delta =
+        |upserts, deletes| SessionEvent::Delta { watch: AGENTS_WATCH, epoch, revision: Revision(7), upserts, deletes };
     match verb {
         "epoch" => SessionEvent::Connected { epoch: Epoch(rest.parse().unwrap()) },
         "relist" => SessionEvent::Relisting { watch: AGENTS_WATCH, epoch },
@@ -155,12 +151,34 @@ const START: &str = "
 
 #[test]
 fn a_complete_view_is_not_blocked() {
-    check(START, &expect![[""]]);
+    check(
+        START,
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
 fn a_delete_of_a_living_writer_counts_at_once() {
-    check(&format!("{START}\ndelete mesh\ndelete local"), &expect![[""]]);
+    check(
+        &format!("{START}\ndelete mesh\ndelete local"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        delete mesh: -mesh we
+        delete local: -local
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
@@ -174,7 +192,25 @@ fn an_emptied_store_blanks_nothing_until_its_writers_are_back() {
         put cluster we, service
         put synced ne
         put synced we";
-    check(&format!("{START}{script}"), &expect![[""]]);
+    check(
+        &format!("{START}{script}"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        lost:
+        epoch 2:
+        relist:
+        listed:
+        beat:
+        put cluster we, service: cluster
+        put synced ne: -local
+        put synced we: -mesh we
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
@@ -185,13 +221,54 @@ fn an_expired_lease_takes_nothing_away() {
         put service, local, mesh
         put synced ne, synced we
         beat";
-    check(&format!("{START}{script}"), &expect![[""]]);
+    check(
+        &format!("{START}{script}"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        delete service, local, mesh, synced ne, synced we:
+        at 60000:
+        put service, local, mesh:
+        put synced ne, synced we:
+        beat:
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
 fn nothing_leaves_while_the_own_apiserver_is_silent() {
-    check(&format!("{START}\nat 40000\ndelete mesh\nbeat"), &expect![[""]]);
-    check(&format!("{START}\nbeat-gone\ndelete mesh\nbeat"), &expect![[""]]);
+    check(
+        &format!("{START}\nat 40000\ndelete mesh\nbeat"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        at 40000:
+        delete mesh:
+        beat: -mesh we
+        blockers []
+    "#]],
+    );
+    check(
+        &format!("{START}\nbeat-gone\ndelete mesh\nbeat"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        beat-gone:
+        delete mesh:
+        beat: -mesh we
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
@@ -203,17 +280,56 @@ fn a_compaction_with_deletes_in_the_gap_converges() {
         put cluster we, service, mesh, synced ne, synced we
         listed
         beat";
-    check(&format!("{START}{script}"), &expect![[""]]);
+    check(
+        &format!("{START}{script}"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        lost:
+        epoch 1:
+        relist:
+        put cluster we, service, mesh, synced ne, synced we: cluster
+        listed:
+        beat: -local
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
 fn a_peer_that_is_no_longer_configured_is_removed() {
-    check(&format!("{START}\nput cluster"), &expect![[""]]);
+    check(
+        &format!("{START}\nput cluster"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        put cluster: cluster -mesh we -peer we
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
 fn an_unreadable_record_keeps_its_last_good_version() {
-    check(&format!("{START}\ngarbage mesh\nput mesh"), &expect![[""]]);
+    check(
+        &format!("{START}\ngarbage mesh\nput mesh"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
+        listed:
+        beat:
+        garbage mesh:
+        put mesh:
+        blockers []
+    "#]],
+    );
 }
 
 #[test]
@@ -224,6 +340,27 @@ fn the_first_tables_wait_for_peers_but_not_for_ever() {
         put cluster we, service, synced ne
         listed
         beat";
-    check(script, &expect![[""]]);
-    check(&format!("{script}\nat 5000"), &expect![[""]]);
+    check(
+        script,
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, synced ne: cluster +service
+        listed:
+        beat:
+        blockers ["waiting for peer we"]
+    "#]],
+    );
+    check(
+        &format!("{script}\nat 5000"),
+        &expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, synced ne: cluster +service
+        listed:
+        beat:
+        at 5000:
+        blockers []
+    "#]],
+    );
 }
