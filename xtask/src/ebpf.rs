@@ -58,10 +58,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the datapath tests on an object.
+/// Runs the datapath tests on an object, none of them skipped.
 fn test(root: &Path, object: &Path) -> Result<()> {
     let mut cargo = Command::new(cargo());
     cargo.args(["test", "--package", "tombolo-ebpf"]).current_dir(root).env(OBJECT_VARIABLE, object);
+    cargo.env("TOMBOLO_FORBID_SKIPS", "1");
     run(&mut cargo)
 }
 
