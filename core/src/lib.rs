@@ -10,7 +10,10 @@
 
 extern crate alloc;
 
+pub mod admit;
 pub mod explain;
+pub mod export;
+pub mod hold;
 pub mod id;
 pub mod merge;
 pub mod mesh;
@@ -18,6 +21,7 @@ pub mod model;
 pub mod object;
 pub mod own;
 pub mod plan;
+pub mod policy;
 pub mod record;
 pub mod report;
 pub mod select;

@@ -1,10 +1,19 @@
 //! Which of a service's candidates serve, and by which rule each was kept or dropped.
+//!
+//! Per frontend: the filter, then the affinity table, then active before terminating; repeated in wider rounds while
+//! nothing serves. The rules are SEMANTICS' §4.1, §4.2, §4.6 and §4.7, in that order below.
+
+mod verdict;
 
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::id::ServiceKey;
 use crate::merge::Candidate;
-use crate::model::{Frontend, ServiceSpec};
+use crate::model::{BackendState, Frontend, Policy, ServiceSpec};
+use crate::tables::FrontendTable;
+
+pub use verdict::evaluate;
 
 /// The rule that kept or dropped one backend. Printed in kebab-case, explained in docs/explain.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,7 +87,89 @@ pub struct Selection {
     /// One per frontend, ascending.
     pub frontends: Vec<FrontendSelection>,
     /// Frontends that another Service of a lower name holds; they get no table from this one.
-    pub taken: Vec<(Frontend, crate::id::ServiceKey)>,
+    pub taken: Vec<(Frontend, ServiceKey)>,
+}
+
+/// What one frontend's evaluation looks at besides the candidates.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// What clients dial.
+    pub frontend: Frontend,
+    /// The frontend's port name, `""` when it has none.
+    pub port_name: &'a str,
+    /// The Service's policy.
+    pub policy: &'a Policy,
+    /// The node it is seen from.
+    pub node: &'a str,
+}
+
+/// Selects for one frontend: the first round that serves, else the last one.
+pub fn select(view: View<'_>, candidates: &[Candidate]) -> FrontendSelection {
+    let serves = |verdicts: &[Verdict]| verdicts.iter().any(|v| v.rule == Rule::Serves);
+    let mut result = FrontendSelection { frontend: view.frontend, round: Round::Sure, verdicts: Vec::new() };
+    for round in Round::ALL {
+        result = FrontendSelection { round, verdicts: evaluate(view, candidates, round), ..result };
+        if serves(&result.verdicts) {
+            break;
+        }
+    }
+    result
+}
+
+impl Selection {
+    /// The tables of its frontends.
+    pub fn tables(&self) -> Vec<(Frontend, FrontendTable)> {
+        self.frontends.iter().map(|f| (f.frontend, self.table(f))).collect()
+    }
+
+    /// The table of one of its frontends.
+    pub fn table(&self, frontend: &FrontendSelection) -> FrontendTable {
+        let policy = &self.spec.policy;
+        let served = self.candidates.iter().zip(&frontend.verdicts).filter(|(_, v)| v.slots > 0);
+        FrontendTable {
+            backends: served.map(|(c, v)| (c.key, v.slots)).collect(),
+            no_backend: policy.no_backend,
+            affinity_seconds: policy.client_ip_seconds.unwrap_or(0),
+        }
+    }
+}
+
+impl FrontendSelection {
+    /// Slots of its whole table.
+    pub fn slots(&self) -> u64 {
+        self.verdicts.iter().map(|v| u64::from(v.slots)).sum()
+    }
+}
+
+impl Candidate {
+    /// What it can do under a policy: weight 0 is maintenance; with `publishNotReadyAddresses` readiness is disregarded,
+    /// as Kubernetes' own EndpointSlice controller then writes every endpoint as ready.
+    pub fn state_under(&self, policy: &Policy) -> BackendState {
+        match self.state {
+            _ if self.weight == 0 => BackendState::Maintenance,
+            _ if policy.publish_not_ready => BackendState::Active,
+            state => state,
+        }
+    }
+}
+
+impl Round {
+    /// From the strictest to the most lenient.
+    pub const ALL: [Self; 2] = [Self::Sure, Self::Doubtful];
+
+    /// What the round means, for a person.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sure => "sure backends only",
+            Self::Doubtful => "doubtful backends too, since no sure one serves",
+        }
+    }
+}
+
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl fmt::Display for Rule {

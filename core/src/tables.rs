@@ -156,6 +156,13 @@ pub struct FrontendTable {
     pub affinity_seconds: u32,
 }
 
+impl FrontendTable {
+    /// The backends a sticky client may stay with: all of them, or none where nothing is sticky.
+    pub fn members(&self) -> &[(BackendKey, u32)] {
+        if self.affinity_seconds > 0 { &self.backends } else { &[] }
+    }
+}
+
 /// All that one service should have in the tables: its complete set of frontends, none when it has no place there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
