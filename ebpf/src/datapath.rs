@@ -1,7 +1,7 @@
 //! The kernel's datapath: attached while this value lives.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -18,6 +18,7 @@ use crate::attach::{self, Place};
 use crate::executor::{self, Executor, Faults};
 use crate::maps::Maps;
 use crate::requirements::requirements;
+use crate::sys::CgroupLink;
 use crate::{DatapathError, convert, object};
 
 /// Where to attach, and how large the maps are.
@@ -52,7 +53,7 @@ pub struct Datapath {
     limits: Limits,
     place: Place,
     /// Each keeps one program attached, and the program keeps its maps.
-    links: Vec<OwnedFd>,
+    links: Vec<CgroupLink>,
 }
 
 impl Datapath {
