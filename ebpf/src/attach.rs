@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use aya::Ebpf;
 use aya::programs::{CgroupSock, CgroupSockAddr, Program, ProgramError};
 
+use crate::sys::CgroupLink;
 use crate::{DatapathError, sys};
 
 /// The programs, and the kernel's numbers for where they run (include/uapi/linux/bpf.h, `enum bpf_attach_type`).
@@ -25,7 +26,7 @@ pub enum Place {
 }
 
 /// Loads all programs and attaches them. The connects come last, so that what they promise is already kept.
-pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<(Vec<OwnedFd>, Place), DatapathError> {
+pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<(Vec<CgroupLink>, Place), DatapathError> {
     let mut links = Vec::with_capacity(HOOKS.len());
     let mut place = Place::First;
     for (name, attach_type) in HOOKS {
@@ -46,7 +47,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<(Vec<Own
 }
 
 /// Links a program before the others if the kernel can; whether it could.
-fn link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> std::io::Result<(OwnedFd, bool)> {
+fn link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> std::io::Result<(CgroupLink, bool)> {
     match sys::link_create(program, cgroup, attach_type, sys::BPF_F_BEFORE) {
         Ok(link) => Ok((link, true)),
         Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {

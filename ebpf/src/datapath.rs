@@ -1,7 +1,7 @@
 //! The kernel's datapath: attached while this value lives.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -18,6 +18,7 @@ use crate::attach::{self, Place};
 use crate::executor::{self, Executor, Faults};
 use crate::maps::Maps;
 use crate::requirements::requirements;
+use crate::sys::CgroupLink;
 use crate::{DatapathError, convert, object};
 
 /// Where to attach, and how large the maps are.
@@ -52,7 +53,7 @@ pub struct Datapath {
     limits: Limits,
     place: Place,
     /// Each keeps one program attached, and the program keeps its maps.
-    links: Vec<OwnedFd>,
+    links: Vec<CgroupLink>,
 }
 
 impl Datapath {
@@ -78,7 +79,7 @@ impl Datapath {
         self.place
     }
 
-    /// How many sockets are translated and not yet closed, as far as `reverse` had room for them. Looks at each of them.
+    /// How many sockets are translated and not yet closed, as far as `reverse` had room for them. Looks at each.
     pub fn remembered(&self) -> Result<usize, DatapathError> {
         self.maps.remembered()
     }
@@ -93,7 +94,10 @@ impl Datapath {
 fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
     let object = object::load(config.object.as_deref())?;
     let Limits { services, backends, slots, .. } = config.limits;
-    let refusal = u32::from(refuses_by_number());
+    let set_retval =
+        u32::from(has(BpfHelper::BPF_FUNC_set_retval, "refusals read EPERM: ECONNREFUSED needs Linux 5.18"));
+    let to_mptcp =
+        u32::from(has(BpfHelper::BPF_FUNC_skc_to_mptcp_sock, "MPTCP sockets may fill `reverse`: needs Linux 5.19"));
     let ebpf = EbpfLoader::new()
         .map_max_entries("services", services)
         .map_max_entries("switch", services)
@@ -102,7 +106,8 @@ fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
         .map_max_entries("stats", backends)
         .map_max_entries("slots", slots)
         .map_max_entries("reverse", config.connections)
-        .override_global("HAS_SET_RETVAL", &refusal, true)
+        .override_global("HAS_SET_RETVAL", &set_retval, true)
+        .override_global("HAS_SKC_TO_MPTCP", &to_mptcp, true)
         .load(&object)
         .map_err(|source| DatapathError::Load(Box::new(source)))?;
     let maps = Maps::of(&ebpf, &config.limits)?;
@@ -159,11 +164,11 @@ fn entries(services: &[Op]) -> Vec<(Frontend, ServiceEntry)> {
     services.iter().filter_map(entry).collect()
 }
 
-/// Whether the kernel can refuse with ECONNREFUSED (5.18); before, a refusal reads EPERM.
-fn refuses_by_number() -> bool {
-    let supported = is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or(false);
+/// Whether the kernel has a helper, and what it means if not, which is said.
+fn has(helper: BpfHelper, otherwise: &'static str) -> bool {
+    let supported = is_helper_supported(ProgramType::CgroupSockAddr, helper).unwrap_or(false);
     if !supported {
-        tracing::warn!("this kernel refuses connects with EPERM: ECONNREFUSED needs Linux 5.18");
+        tracing::warn!(otherwise, "this kernel lacks a helper");
     }
     supported
 }
@@ -270,7 +275,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
         fn kernel_and_memory_agree_on_every_plan(plans in vec(vec(op(), 0..12), 1..12)) {

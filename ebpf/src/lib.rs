@@ -1,7 +1,7 @@
 //! The kernel side of a node: loads the programs, attaches them to a cgroup, and executes plans on their maps.
 //!
-//! An [`Executor`] carries plans out and makes no choices. [`Datapath`] is the kernel's, [`MemoryDatapath`] an equal one
-//! in memory for a node without eBPF; the tests run the same plans on both. This is the only crate that knows aya.
+//! An [`Executor`] carries plans out and makes no choices. [`Datapath`] is the kernel's, [`MemoryDatapath`] an equal
+//! one in memory for a node without eBPF; the tests run the same plans on both. This is the only crate that knows aya.
 //!
 //! Nothing is pinned: programs, maps and links live as long as the [`Datapath`], and go with it. Connections that were
 //! translated stay what they are; only new ones, and `getpeername`, are no longer changed.

@@ -30,8 +30,8 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// The maps of a loaded object whose arrays have the sizes of `limits`. The object must keep its own descriptors until
-    /// its programs are loaded: their instructions name them.
+    /// The maps of a loaded object whose arrays have the sizes of `limits`. The object must keep its own descriptors
+    /// until its programs are loaded: their instructions name them.
     #[expect(unsafe_code, reason = "the sizes of a map's keys and values")]
     pub(crate) fn of(ebpf: &Ebpf, limits: &Limits) -> Result<Self, DatapathError> {
         let services = data(ebpf.map("services"), "services")?;

@@ -13,6 +13,7 @@ const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 /// Before the programs that are attached already; kernel 6.17 for cgroups.
@@ -210,13 +211,27 @@ fn absent_is_none(result: io::Result<RawFd>) -> io::Result<bool> {
     }
 }
 
-/// Attaches a program to a cgroup by a link, which lives as long as its descriptor.
+/// A program attached to a cgroup, until this value is dropped.
+#[derive(Debug)]
+pub(crate) struct CgroupLink(OwnedFd);
+
+impl Drop for CgroupLink {
+    /// Detaches by name and not only by closing: a child that another thread is just forking holds the descriptor too,
+    /// until it executes its program, and the link with it.
+    fn drop(&mut self) {
+        let mut attr = self.0.as_raw_fd().cast_unsigned();
+        // SAFETY: no address inside. It cannot fail for a cgroup's link, and closing follows in any case.
+        let _ = unsafe { bpf(BPF_LINK_DETACH, &mut attr) };
+    }
+}
+
+/// Attaches a program to a cgroup by a link.
 pub(crate) fn link_create(
     program: BorrowedFd<'_>,
     cgroup: BorrowedFd<'_>,
     attach_type: u32,
     flags: u32,
-) -> io::Result<OwnedFd> {
+) -> io::Result<CgroupLink> {
     let mut attr = LinkCreate {
         prog_fd: fd(program),
         target_fd: fd(cgroup),
@@ -227,7 +242,7 @@ pub(crate) fn link_create(
         expected_revision: 0,
     };
     // SAFETY: no address inside.
-    unsafe { bpf(BPF_LINK_CREATE, &mut attr) }.map(own)
+    unsafe { bpf(BPF_LINK_CREATE, &mut attr) }.map(own).map(CgroupLink)
 }
 
 /// How many programs are attached to a cgroup itself, for one attach type.

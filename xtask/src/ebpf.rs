@@ -3,13 +3,14 @@
 //! The object is committed, so that `cargo build` needs stable Rust alone. Making it takes Debian's rustc-web with its
 //! library source (a compiler and `core` of one version), and bpf-linker on the LLVM of that compiler. With the same
 //! versions the object is the same to the byte, wherever it is made: paths are remapped.
-#![expect(clippy::print_stderr, reason = "progress of a command line tool")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::shell::{cargo, read, run, tools};
 
 /// Debian's packages: the compiler and the library source it builds `core` from.
 const PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
@@ -58,11 +59,11 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the datapath tests on an object.
+/// Runs the datapath tests on an object, none of them skipped.
 fn test(root: &Path, object: &Path) -> Result<()> {
-    let mut cargo = Command::new(cargo());
-    cargo.args(["test", "--package", "tombolo-ebpf"]).current_dir(root).env(OBJECT_VARIABLE, object);
-    run(&mut cargo)
+    let mut test = cargo(root);
+    test.args(["test", "--package", "tombolo-ebpf"]).env(OBJECT_VARIABLE, object).env("TOMBOLO_FORBID_SKIPS", "1");
+    run(&mut test)
 }
 
 /// The tools, all in place.
@@ -77,10 +78,10 @@ impl<'a> Toolchain<'a> {
     /// Finds the tools, and installs those that are missing: packages by apt, the linker below `target/tools`.
     fn get(root: &'a Path) -> Result<Self> {
         packages()?;
-        let verbose = output(Command::new(RUSTC).arg("-vV"))?;
+        let verbose = read(Command::new(RUSTC).arg("-vV"))?;
         let llvm = verbose.lines().find_map(|line| line.strip_prefix("LLVM version: "));
         let llvm = llvm.with_context(|| format!("{RUSTC} -vV names no LLVM"))?.to_owned();
-        let toolchain = Self { root, tools: root.join("target/tools"), llvm };
+        let toolchain = Self { root, tools: tools(root), llvm };
         toolchain.linker()?;
         Ok(toolchain)
     }
@@ -90,7 +91,7 @@ impl<'a> Toolchain<'a> {
     fn linker(&self) -> Result<()> {
         let wanted = format!("bpf-linker {BPF_LINKER}");
         let linker = self.tools.join("bin/bpf-linker");
-        if linker.exists() && output(Command::new(&linker).arg("--version"))?.starts_with(&wanted) {
+        if linker.exists() && read(Command::new(&linker).arg("--version"))?.starts_with(&wanted) {
             return Ok(());
         }
         let major = self.llvm.split('.').next().context("a version has a major number")?;
@@ -107,10 +108,18 @@ impl<'a> Toolchain<'a> {
         let _ = fs::remove_file(&link); // absent the first time
         std::os::unix::fs::symlink(&library, &link)?;
         eprintln!("installing {wanted} below {} (about a minute)", self.tools.display());
-        let mut cargo = Command::new(cargo());
-        cargo.args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force", "--no-default-features"]);
-        cargo.args(["--features", &format!("llvm-{major}")]).arg("--root").arg(&self.tools);
-        run(cargo.env("LLVM_PREFIX", &prefix).current_dir("/"))
+        let mut install = cargo(Path::new("/"));
+        install.args([
+            "install",
+            "bpf-linker",
+            "--version",
+            BPF_LINKER,
+            "--locked",
+            "--force",
+            "--no-default-features",
+        ]);
+        install.args(["--features", &format!("llvm-{major}")]).arg("--root").arg(&self.tools);
+        run(install.env("LLVM_PREFIX", &prefix))
     }
 
     /// Compiles and strips; the path of the new object, below `target`.
@@ -118,15 +127,15 @@ impl<'a> Toolchain<'a> {
         let (source, target) = (self.root.join("ebpf/prog"), self.root.join("target/ebpf"));
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::iter::once(self.tools.join("bin")).chain(std::env::split_paths(&path));
-        let mut cargo = Command::new(cargo());
-        cargo.args(["build", "--release", "--locked", "--target", TARGET, "--config", &self.remaps()?]);
-        cargo.current_dir(&source).env("CARGO_TARGET_DIR", &target);
-        cargo.env("PATH", std::env::join_paths(path)?).env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1");
+        let mut build = cargo(&source);
+        build.args(["build", "--release", "--locked", "--target", TARGET, "--config", &self.remaps()?]);
+        build.env("CARGO_TARGET_DIR", &target);
+        build.env("PATH", std::env::join_paths(path)?).env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1");
         // Each of these would replace the flags of the configuration, or put itself between cargo and rustc.
         for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
-            cargo.env_remove(variable);
+            build.env_remove(variable);
         }
-        run(&mut cargo)?;
+        run(&mut build)?;
         let stripped = target.join("tombolo.bpf.o");
         strip(&target.join(TARGET).join("release/tombolo-bpf"), &stripped)?;
         Ok(stripped)
@@ -149,14 +158,14 @@ impl<'a> Toolchain<'a> {
 
     /// What the object depends on besides its source.
     fn versions(&self) -> Result<String> {
-        let package = output(Command::new("dpkg-query").args(["-W", "-f=${Version}", PACKAGES[0]]))?;
+        let package = read(Command::new("dpkg-query").args(["-W", "-f=${Version}", PACKAGES[0]]))?;
         let lock = fs::read_to_string(self.root.join("ebpf/prog/Cargo.lock"))?;
         let aya = lock.split("[[package]]").find_map(|package| {
             let package = package.trim_start().strip_prefix("name = \"aya-ebpf\"\nversion = \"")?;
             package.split('"').next()
         });
         let aya = aya.context("ebpf/prog/Cargo.lock names aya-ebpf")?;
-        let strip = output(strip_command()?.arg("--version"))?;
+        let strip = read(strip_command()?.arg("--version"))?;
         let strip = strip.lines().find_map(|line| line.trim().strip_prefix("LLVM version ")).unwrap_or("unknown");
         Ok(format!(
             "{} {package}\nLLVM {}\nbpf-linker {BPF_LINKER}\naya-ebpf {aya}\nrust-objcopy of LLVM {strip}\n",
@@ -168,7 +177,7 @@ impl<'a> Toolchain<'a> {
 /// Installs the Debian packages that are missing.
 fn packages() -> Result<()> {
     let installed = |package: &&str| {
-        let status = output(Command::new("dpkg-query").args(["-W", "-f=${Status}", package]));
+        let status = read(Command::new("dpkg-query").args(["-W", "-f=${Status}", package]));
         status.is_ok_and(|status| status == "install ok installed")
     };
     let missing: Vec<_> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
@@ -189,7 +198,7 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
 
 /// The objcopy that comes with this repository's own Rust toolchain; it knows eBPF, which binutils' does not.
 fn strip_command() -> Result<Command> {
-    let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?.trim());
+    let sysroot = PathBuf::from(read(Command::new("rustc").args(["--print", "sysroot"]))?.trim());
     let host = fs::read_dir(sysroot.join("lib/rustlib"))?
         .filter_map(|entry| Some(entry.ok()?.path().join("bin/rust-objcopy")))
         .find(|path| path.exists())
@@ -204,25 +213,5 @@ fn checksum(root: &Path) -> Result<String> {
     let object = root.join(OBJECT);
     let folder = object.parent().context("the object has a folder")?;
     let name = object.file_name().context("the object has a name")?;
-    output(Command::new("sha256sum").arg(name).current_dir(folder))
-}
-
-fn cargo() -> std::ffi::OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
-    ensure!(status.success(), "{} failed: {status}", shown(command));
-    Ok(())
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let out = command.output().with_context(|| format!("cannot start {}", shown(command)))?;
-    ensure!(out.status.success(), "{} failed: {}", shown(command), String::from_utf8_lossy(&out.stderr).trim());
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
-}
-
-fn shown(command: &Command) -> String {
-    format!("{command:?}")
+    read(Command::new("sha256sum").arg(name).current_dir(folder))
 }

@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_broken_table_is_not_followed() {
-        // Outside `slots`; a backend outside `backends`; a backend of the other family; no such switch; an erased backend.
+        // Outside `slots`; a backend outside `backends`; a backend of the other family.
         for base in [5, 4, 3] {
             assert_eq!(decide(&maps(base, 1), &frontend(), || 0), Verdict::Broken, "base {base}");
         }

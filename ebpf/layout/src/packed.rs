@@ -161,7 +161,11 @@ mod tests {
         }
 
         #[test]
-        fn a_pick_is_inside_the_range(base in 0..u32::MAX - MAX_SLOTS_PER_TABLE, count in 0..=MAX_SLOTS_PER_TABLE, random: u32) {
+        fn a_pick_is_inside_the_range(
+            base in 0..u32::MAX - MAX_SLOTS_PER_TABLE,
+            count in 0..=MAX_SLOTS_PER_TABLE,
+            random: u32,
+        ) {
             let picked = SwitchValue::new(base, count, 0).unwrap().pick(random);
             prop_assert_eq!(picked.is_some(), count > 0);
             prop_assert!(picked.is_none_or(|slot| slot >= base && slot - base < count));

@@ -1,6 +1,6 @@
 //! What the kernel runs when a process of the cgroup connects, asks for its peer, or closes a socket.
 //!
-//! TCP only: a UDP socket's connect and its datagrams are left untranslated. The decision itself is
+//! TCP only, MPTCP included: a UDP socket's connect and its datagrams are left untranslated. The decision itself is
 //! `tombolo_ebpf_layout::decide`; here are the hooks around it. See docs/design/datapath.md.
 #![no_std]
 #![no_main]
@@ -12,7 +12,7 @@ mod maps;
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval, bpf_skc_to_mptcp_sock};
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use tombolo_ebpf_layout::{Address, Backend, Fault, FrontendKey, LAYOUT_MARK, Reverse, TCP, Verdict, decide};
@@ -26,6 +26,10 @@ const ECONNREFUSED: i32 = 111;
 /// Whether the kernel has `bpf_set_retval` (5.18); the loader sets it. Without it a refusal reads EPERM.
 #[unsafe(no_mangle)]
 static HAS_SET_RETVAL: u32 = 1;
+
+/// Whether the kernel has `bpf_skc_to_mptcp_sock` (5.19); the loader sets it.
+#[unsafe(no_mangle)]
+static HAS_SKC_TO_MPTCP: u32 = 1;
 
 /// By this the loader knows that the object's maps are the ones it means.
 #[used]
@@ -135,7 +139,7 @@ fn connect(ctx: &SockAddrContext, addr: Address) -> Result<Option<Backend>, Refu
             Err(Refused)
         }
         Verdict::To { index, backend } => {
-            if REVERSE.insert(cookie(ctx), Reverse::new(frontend, &backend), 0).is_err() {
+            if !is_mptcp(ctx) && REVERSE.insert(cookie(ctx), Reverse::new(frontend, &backend), 0).is_err() {
                 count_fault(Fault::ReverseFull);
             }
             count_connect(index);
@@ -154,13 +158,27 @@ fn shown(ctx: &SockAddrContext, addr: Address) -> Option<FrontendKey> {
 
 #[inline(always)]
 fn refuse() -> i32 {
-    // SAFETY: the loader may have changed the constant, so it is read and not folded; the verifier knows its value, and
-    // does not look at a call that it makes unreachable.
-    if unsafe { (&raw const HAS_SET_RETVAL).read_volatile() } != 0 {
+    if has(&HAS_SET_RETVAL) {
         // SAFETY: the helper takes a number.
         unsafe { bpf_set_retval(-ECONNREFUSED) };
     }
     DENY
+}
+
+/// Whether this is a subflow of an MPTCP socket. It has a cookie that neither getpeername nor sock_release will see, as
+/// they run for the socket that the process has: nothing can be remembered for it, and nothing would forget it.
+#[inline(always)]
+fn is_mptcp(ctx: &SockAddrContext) -> bool {
+    // SAFETY: a connect program may read `sk` of its context and give it to the helper.
+    has(&HAS_SKC_TO_MPTCP) && !unsafe { bpf_skc_to_mptcp_sock((*ctx.sock_addr).__bindgen_anon_1.sk.cast()) }.is_null()
+}
+
+/// Whether the kernel has a helper, by a constant of the loader's. The verifier knows its value, and does not look at a
+/// call that it makes unreachable.
+#[inline(always)]
+fn has(helper: &'static u32) -> bool {
+    // SAFETY: a reference is readable; volatile, since the loader may have changed what the compiler would fold.
+    unsafe { core::ptr::from_ref(helper).read_volatile() != 0 }
 }
 
 #[inline(always)]

@@ -179,3 +179,18 @@ fn the_newest_program_runs_first() {
     second.detach();
     assert_eq!(client.ask("dial 10.96.0.10:80"), "first 10.96.0.10:80");
 }
+
+#[test]
+fn an_mptcp_socket_is_not_remembered_for_ever() {
+    if !std::path::Path::new("/proc/sys/net/mptcp").exists() {
+        return; // a kernel without it
+    }
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    let answer = client.ask("mptcp 10.96.0.10:80");
+    // A kernel that does not run the hook for a subflow leaves it untranslated.
+    assert!(["- 127.0.0.1:8080", "error NetworkUnreachable"].contains(&answer.as_str()), "{answer}");
+    assert!(until(|| lab.datapath().remembered().unwrap() == 0), "{:?}", lab.datapath().remembered());
+}

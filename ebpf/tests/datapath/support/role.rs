@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use rustix::net::{AddressFamily, SocketType, connect, getpeername, socket};
+use rustix::net::{AddressFamily, SocketType, connect, getpeername, ipproto, socket};
 
 /// Which role to play: `serve` or `dial`. Absent in the test itself.
 pub(crate) const ROLE: &str = "TOMBOLO_TEST_ROLE";
@@ -69,6 +69,7 @@ impl Client {
                 "ok".to_owned()
             }
             "redial" => redial(rest).map_or_else(failure, |peer| told("-", Ok(peer))),
+            "mptcp" => mptcp(rest).map_or_else(failure, |peer| told("-", Ok(peer))),
             "udp" => udp(rest).map_or_else(failure, |peer| told("-", Ok(peer))),
             "storm" => {
                 self.storm = Some(Storm::start(rest));
@@ -103,6 +104,12 @@ fn redial(addrs: &str) -> std::io::Result<SocketAddr> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     assert!(connect(&socket, &first.parse::<SocketAddr>().unwrap()).is_err(), "{first} should refuse");
     connect(&socket, &second.parse::<SocketAddr>().unwrap())?;
+    Ok(getpeername(&socket)?.unwrap().try_into()?)
+}
+
+fn mptcp(addr: &str) -> std::io::Result<SocketAddr> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP))?;
+    connect(&socket, &addr.parse::<SocketAddr>().unwrap())?;
     Ok(getpeername(&socket)?.unwrap().try_into()?)
 }
 
