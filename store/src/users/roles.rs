@@ -166,7 +166,10 @@ mod tests {
 
     #[test]
     fn an_empty_store_gets_all() {
-        check(&wanted(&["ne"]), &Users::default(), &expect![[r#"
+        check(
+            &wanted(&["ne"]),
+            &Users::default(),
+            &expect![[r#"
             add role local
             role local: read cilium/.heartbeat*
             role local: read cilium/cache/*
@@ -190,7 +193,8 @@ mod tests {
             user remote-ne: remote
             add user root
             user root: root
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -200,11 +204,15 @@ mod tests {
 
     #[test]
     fn peers_come_and_go() {
-        check(&wanted(&["fc"]), &wanted(&["ne"]), &expect![[r#"
+        check(
+            &wanted(&["fc"]),
+            &wanted(&["ne"]),
+            &expect![[r#"
             add user remote-fc
             user remote-fc: remote
             delete user remote-ne
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -215,10 +223,14 @@ mod tests {
         remote.replace(Grant::prefix(key::STATE, Access::ReadWrite));
         remote.remove(&Grant::prefix(key::STATE, Access::Read));
         found.users.get_mut(REMOTE).unwrap().insert(ROOT.into());
-        check(&wanted(&[]), &found, &expect![[r#"
+        check(
+            &wanted(&[]),
+            &found,
+            &expect![[r#"
             role remote no longer: read tombolo/*
             role remote: read cilium/state/*
             user remote no longer: root
-        "#]]);
+        "#]],
+        );
     }
 }
