@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use tombolo_certs::{Severity, rfc3339};
+use tombolo_core::id::ClusterName;
 
 use super::count;
 use crate::certs::{Shown, ShownAll, Verified};
@@ -45,7 +46,7 @@ impl Report for Verified {
             let _ = writeln!(out, "{mark} {} {}: {}", finding.cluster, finding.role.as_str(), finding.problem);
             let _ = writeln!(out, "   → {}", finding.problem.remedy());
         }
-        let names: Vec<&str> = self.clusters.iter().map(|name| name.as_str()).collect();
+        let names: Vec<&str> = self.clusters.iter().map(ClusterName::as_str).collect();
         if self.ok() {
             let _ = writeln!(out, "✅ the certificates of {} will do", names.join(", "));
         } else {
@@ -65,7 +66,6 @@ impl Report for Verified {
 mod tests {
     use expect_test::expect;
     use tombolo_certs::{CertInfo, Finding, Problem, Role, Usage};
-    use tombolo_core::id::ClusterName;
 
     use super::*;
 
