@@ -49,7 +49,8 @@ async fn read(auth: &mut AuthClient, wanted: &Users) -> Result<Users, SessionErr
     let roles = auth.role_list().await.map_err(|e| explain(&e, "role list"))?;
     for role in roles.roles() {
         let mut grants = BTreeSet::new();
-        if wanted.roles.contains_key(role) {
+        // root is shown with a grant of everything, which nobody can revoke.
+        if wanted.roles.get(role).is_some_and(|grants| !grants.is_empty()) {
             let answer = auth.role_get(role.as_str()).await.map_err(|e| explain(&e, "role get"))?;
             grants = answer.permissions().iter().map(grant_of).collect();
         }
