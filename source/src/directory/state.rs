@@ -119,15 +119,15 @@ impl DirectoryState {
                 self.files.remove(name);
             }
             FileLook::Unreadable(why) => {
-                let file = self.files.entry(name.to_owned()).or_default();
-                file.fault = Some(Fault { place: self.place(name, None), message: why });
+                let place = self.place(name, None);
+                self.files.entry(name.to_owned()).or_default().fault = Some(Fault { place, message: why });
             }
             FileLook::Text(text) => match manifest::parse(&text) {
                 Ok(manifest) => self.replace(name, manifest, touched),
                 Err(e) => {
                     let place = self.place(name, Some(e.document));
-                    let file = self.files.entry(name.to_owned()).or_default();
-                    file.fault = Some(Fault { place, message: e.to_string() });
+                    let fault = Fault { place, message: e.to_string() };
+                    self.files.entry(name.to_owned()).or_default().fault = Some(fault);
                 }
             },
         }
@@ -195,9 +195,9 @@ impl DirectoryState {
         let mended = self.faults.keys().filter(|place| !now.contains_key(*place));
         events.extend(mended.map(|place| SourceEvent::Mended { place: place.clone() }));
         let new = now.iter().filter(|(place, message)| self.faults.get(*place) != Some(message));
-        events.extend(new.map(|(place, message)| {
-            SourceEvent::Fault(Fault { place: place.clone(), message: message.clone() })
-        }));
+        events.extend(
+            new.map(|(place, message)| SourceEvent::Fault(Fault { place: place.clone(), message: message.clone() })),
+        );
         self.faults = now;
     }
 

@@ -5,21 +5,16 @@
 use super::ManifestError;
 
 /// The error as a person needs it. `lines_before` is how many lines of the file precede the document.
-pub(super) fn locate(
-    document: usize,
-    lines_before: usize,
-    text: &str,
-    error: &serde_saphyr::Error,
-) -> ManifestError {
+pub(super) fn locate(document: usize, lines_before: usize, text: &str, error: &serde_saphyr::Error) -> ManifestError {
     let at = error.location();
     let (line, column) = at.map_or((1, 1), |l| (l.line() as usize, l.column() as usize));
-    ManifestError {
-        document,
-        line: lines_before + line,
-        column,
-        field: field_at(text, line, column),
-        message: message(error),
+    let message = message(error);
+    let mut field = field_at(text, line, column);
+    if message.starts_with("missing field") {
+        // The place is the first key of the mapping that lacks the field.
+        field = field.and_then(|path| path.rsplit_once('.').map(|(parent, _)| parent.to_owned()));
     }
+    ManifestError { document, line: lines_before + line, column, field, message }
 }
 
 /// The reader's words without the place it repeats.
@@ -30,9 +25,11 @@ fn message(error: &serde_saphyr::Error) -> String {
         Some((place, rest)) if place.starts_with("error: line ") || place.starts_with("line ") => rest,
         _ => first,
     };
-    match first.find(" at line ") {
-        Some(end) => first[..end].to_owned(),
-        None => first.to_owned(),
+    let first = first.find(" at line ").map_or(first, |end| &first[..end]);
+    match first {
+        "invalid u16" => "not a whole number from 0 to 65535".to_owned(),
+        "invalid u32" => "not a whole number from 0 to 4294967295".to_owned(),
+        other => other.split(", set DuplicateKeyPolicy").next().unwrap_or(other).to_owned(),
     }
 }
 
@@ -88,7 +85,7 @@ fn keys_on<'a>(before: &str, line: &'a str) -> Vec<&'a str> {
             '}' | ']' if open.len() > 1 => {
                 open.pop();
             }
-            ':' if line[at + 1..].starts_with([' ', '{', '[']) || at + 1 == line.len() => {
+            ':' if line[..at].ends_with('"') || line[at + 1..].starts_with(' ') || at + 1 == line.len() => {
                 if let Some(last) = open.last_mut() {
                     *last = Some(line[start..at].trim_matches([' ', '-', '"', '\'']));
                 }

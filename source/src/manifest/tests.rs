@@ -137,37 +137,68 @@ status:
 
 #[test]
 fn errors_have_their_place() {
-    let service = "kind: Namespace\nmetadata: {name: ok}\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n";
-    check(&format!("{service}  ports:\n  - name: http\n    port: many\n"), expect![[r#"
-        document 2: line 11, column 11, field spec.ports.port: invalid u16
-    "#]]);
-    check(&format!("{service}  ports:\n    - {{name: http, port: 70000}}\n"), expect![[r#"
-        document 2: line 10, column 26, field spec.ports.port: invalid u16
-    "#]]);
-    check(&format!("{service}  clusterIPs: [10.0.0.1, 10.0.0.300]\n"), expect![[r#"
+    let service =
+        "kind: Namespace\nmetadata: {name: ok}\n---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n";
+    check(
+        &format!("{service}  ports:\n  - name: http\n    port: many\n"),
+        expect![[r#"
+            document 2: line 11, column 11, field spec.ports.port: not a whole number from 0 to 65535
+        "#]],
+    );
+    check(
+        &format!("{service}  ports:\n    - {{name: http, port: 70000}}\n"),
+        expect![[r#"
+            document 2: line 10, column 26, field spec.ports.port: not a whole number from 0 to 65535
+        "#]],
+    );
+    check(
+        &format!("{service}  clusterIPs: [10.0.0.1, 10.0.0.300]\n"),
+        expect![[r#"
         document 2: line 9, column 26, field spec.clusterIPs: "10.0.0.300" is no IP address
-    "#]]);
-    check(&format!("{service}  ports:\n  - name: http\n"), expect![[r#"
-        document 2: line 10, column 5, field spec.ports.name: missing field `port`
-    "#]]);
-    check(&format!("{service}  sessionAffinity: Sometimes\n"), expect![[r#"
+    "#]],
+    );
+    check(
+        &format!("{service}  ports:\n  - name: http\n"),
+        expect![[r#"
+            document 2: line 10, column 5, field spec.ports: missing field `port`
+        "#]],
+    );
+    check(
+        &format!("{service}  sessionAffinity: Sometimes\n"),
+        expect![[r#"
         document 2: line 9, column 20, field spec.sessionAffinity: unknown variant `Sometimes`, expected one of None, ClientIP
-    "#]]);
-    check("apiVersion: v1\nkind: Service\nmetadata:\n  name: Bad/Name\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  name: Bad/Name\n",
+        expect![[r#"
         document 1: line 4, column 9, field metadata.name: "Bad/Name" is no Kubernetes name: 1 to 253 of a-z, 0-9, '-', '.'
-    "#]]);
-    check("apiVersion: v1\nkind: Service\nmetadata:\n\tname: tab\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "apiVersion: v1\nkind: Service\nmetadata:\n\tname: tab\n",
+        expect![[r#"
         document 1: line 4, column 2, field name: tabs disallowed within this context (block indentation)
-    "#]]);
-    check("metadata: {name: x}\n", expect![[r#"
-        document 1: line 1, column 1, field metadata: missing field `kind`
-    "#]]);
-    check("just words\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "metadata: {name: x}\n",
+        expect![[r#"
+            document 1: line 1, column 1: missing field `kind`
+        "#]],
+    );
+    check(
+        "just words\n",
+        expect![[r#"
         document 1: line 1, column 1: expected mapping start
-    "#]]);
-    check("apiVersion: v1\nkind: Service\nmetadata: {name: a, name: b}\n", expect![[r#"
-        document 1: line 3, column 21, field metadata.name: duplicate mapping key: name, set DuplicateKeyPolicy in Options if acceptable
-    "#]]);
+    "#]],
+    );
+    check(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a, name: b}\n",
+        expect![[r#"
+            document 1: line 3, column 21, field metadata.name: duplicate mapping key: name
+        "#]],
+    );
     check(
         "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Node\n  metadata: {name: n}\n  spec:\n    podCIDRs:\n    - 10.0.0.0/33\n",
         expect![[r#"
@@ -181,7 +212,7 @@ fn json_is_yaml() {
     check(
         r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a","namespace":"b"},"spec":{"ports":[{"port":"x"}]}}"#,
         expect![[r#"
-            document 1: line 1, column 102, field spec.ports: invalid u16
+            document 1: line 1, column 102, field spec.ports.port: not a whole number from 0 to 65535
         "#]],
     );
 }
