@@ -10,10 +10,14 @@
 
 extern crate alloc;
 
+pub mod admit;
+pub mod export;
+pub mod hold;
 pub mod id;
 pub mod model;
 pub mod object;
 pub mod own;
+pub mod policy;
 pub mod record;
 pub mod report;
 pub mod tables;

@@ -2,18 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
-/// The PEM files of one side of mTLS; they are read again at every handshake, so replacing them is a rotation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The trusted authorities.
-    pub ca: PathBuf,
-    /// The own certificate, with its chain.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-}
+pub use tombolo_certs::TlsFiles;
+use tombolo_wire::etcd_config::EtcdConfig;
 
 /// A store as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,4 +15,14 @@ pub struct StoreConfig {
     pub tls: TlsFiles,
     /// Addresses of host names, asked before any name server (Cilium's `cilium-host-aliases`).
     pub host_aliases: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl From<EtcdConfig> for StoreConfig {
+    fn from(file: EtcdConfig) -> Self {
+        Self {
+            endpoints: file.endpoints,
+            tls: TlsFiles { ca: file.ca, cert: file.cert, key: file.key },
+            host_aliases: file.host_aliases,
+        }
+    }
 }

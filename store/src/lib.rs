@@ -8,6 +8,7 @@ mod clock;
 mod config;
 pub mod dial;
 pub mod listen;
+mod random;
 pub mod session;
 pub mod users;
 pub mod writer;
