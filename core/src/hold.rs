@@ -242,25 +242,22 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     /// A session is up. A new epoch knows nothing: neither list, nor canary, nor heartbeat.
     fn session(&mut self, epoch: Epoch, now: Millis) {
-        if self.pulse == Pulse::Unmet {
-            self.pulse = Pulse::Met(now);
-        } else if self.epoch != Some(epoch) {
-            self.lost();
-        }
         if self.epoch != Some(epoch) {
-            self.list.complete = false;
+            self.lost();
             self.canary = Presence::Gone;
         }
         self.epoch = Some(epoch);
+        if self.pulse == Pulse::Unmet {
+            self.pulse = Pulse::Met(now);
+        }
     }
 
-    /// Whoever comes back must list and be heard first; who was never listed is still to be met.
+    /// Whoever comes back must list and be heard first; who never listed completely is still to be met.
     fn lost(&mut self) {
         self.list.complete = false;
         self.pulse = match self.pulse {
-            Pulse::Met(_) | Pulse::Unmet if !self.list.ever_complete => Pulse::Unmet,
-            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Returning(at) => Pulse::Returning(at),
-            Pulse::Unmet => Pulse::Unmet,
+            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Returning(at) if self.list.ever_complete => Pulse::Returning(at),
+            _ => Pulse::Unmet,
         };
     }
 
