@@ -60,6 +60,8 @@ pub enum Event<K, V> {
     Canary(Presence),
     /// A heartbeat was put.
     Beat,
+    /// The heartbeat was deleted, because its writer's lease ended: silence at once.
+    BeatGone,
     /// The connection is lost: nothing changes.
     Lost,
     /// The time of [`Hold::deadline`] has come.
@@ -159,6 +161,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         }
     }
 
+    /// From now on the writer counts as silent after this long: how often it beats is learnt by listening.
+    pub fn set_silent_after(&mut self, ms: u64) {
+        self.config.silent_after_ms = ms;
+    }
+
     /// Takes in what was heard, and says what changes in the held view.
     pub fn on(&mut self, event: Event<K, V>, now: Millis) -> Vec<Change<K, V>> {
         match event {
@@ -174,6 +181,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
             Event::Listed => return self.listed(now),
             Event::Canary(presence) => self.canary = presence,
             Event::Beat => self.pulse = Pulse::Heard(now),
+            Event::BeatGone => {
+                if let Pulse::Met(at) | Pulse::Heard(at) = self.pulse {
+                    self.pulse = Pulse::Returning(at);
+                }
+            }
             Event::Lost => self.lost(),
             Event::Tick => {}
         }
