@@ -131,9 +131,10 @@ impl Args {
     pub fn validate(&self) -> Result<Config, ConfigErrors> {
         let mut check = Check::default();
         let cluster = check.take("cluster-name", ClusterName::new(&self.cluster_name));
-        let max = check.take("max-connected-clusters", number(&self.max_connected_clusters).and_then(|n| {
-            MaxClusters::new(n).map_err(|e| e.to_string())
-        }));
+        let max = check.take(
+            "max-connected-clusters",
+            number(&self.max_connected_clusters).and_then(|n| MaxClusters::new(n).map_err(|e| e.to_string())),
+        );
         let id = number(&self.cluster_id)
             .and_then(|n| ClusterId::new(n, max.unwrap_or(MaxClusters::C511)).map_err(|e| e.to_string()));
         let id = check.take("cluster-id", id);
@@ -143,18 +144,22 @@ impl Args {
         let admin_tls = tls_files(&mut check, &self.tls_dir, "admin");
         let admin_listen = self.admin_listen.as_ref().map(|text| text.parse::<ListenAddr>());
         let admin_listen = admin_listen.and_then(|parsed| check.take("admin-listen", parsed));
-        let health = self.health_listen.as_ref().map(|text| {
-            text.parse::<SocketAddr>().map_err(|_| format!("{text:?} is no IP:PORT"))
-        });
+        let health = self
+            .health_listen
+            .as_ref()
+            .map(|text| text.parse::<SocketAddr>().map_err(|_| format!("{text:?} is no IP:PORT")));
         let health_listen = health.and_then(|parsed| check.take("health-listen", parsed));
         let deny = check.all("deny-cidr", "CIDR", &self.deny_cidr);
         let service_cidrs = check.all("service-cidr", "CIDR", &self.service_cidr);
         let pod_cidrs = check.all("pod-cidr", "CIDR", &self.pod_cidr);
-        let namespaces = check.take("default-global-namespace", match self.default_global_namespace.as_str() {
-            "true" => Ok(DefaultNamespace::Global),
-            "false" => Ok(DefaultNamespace::Cluster),
-            other => Err(format!("{other:?} is neither true nor false")),
-        });
+        let namespaces = check.take(
+            "default-global-namespace",
+            match self.default_global_namespace.as_str() {
+                "true" => Ok(DefaultNamespace::Global),
+                "false" => Ok(DefaultNamespace::Cluster),
+                other => Err(format!("{other:?} is neither true nor false")),
+            },
+        );
         let (Some(cluster), Some(max), Some(id), Some(source), Some(namespaces), true) =
             (cluster, max, id, source, namespaces, check.0.is_empty())
         else {
@@ -163,8 +168,19 @@ impl Args {
         let store = StoreConfig { endpoints, tls: admin_tls, host_aliases: std::collections::BTreeMap::new() };
         let peers_dir = self.peers_dir.clone();
         Ok(Config {
-            cluster, id, max, source, store, server_tls, peers_dir, admin_listen, health_listen, deny,
-            service_cidrs, pod_cidrs, namespaces,
+            cluster,
+            id,
+            max,
+            source,
+            store,
+            server_tls,
+            peers_dir,
+            admin_listen,
+            health_listen,
+            deny,
+            service_cidrs,
+            pod_cidrs,
+            namespaces,
         })
     }
 }
@@ -211,8 +227,14 @@ mod tests {
     #[test]
     fn all_mistakes_are_reported_together() {
         let wrong = args(&[
-            "--cluster-name=We", "--cluster-id=300", "--max-connected-clusters=255", "--source=/etc",
-            "--store=http://a:2379", "--admin-listen=here", "--health-listen=:80", "--deny-cidr=10.0.0.0/8,x",
+            "--cluster-name=We",
+            "--cluster-id=300",
+            "--max-connected-clusters=255",
+            "--source=/etc",
+            "--store=http://a:2379",
+            "--admin-listen=here",
+            "--health-listen=:80",
+            "--deny-cidr=10.0.0.0/8,x",
             "--default-global-namespace=maybe",
         ]);
         expect![[r#""#]].assert_eq(&wrong.validate().unwrap_err().to_string());
@@ -224,7 +246,8 @@ mod tests {
         for file in ["ca.crt", "server.crt", "server.key", "admin.crt", "admin.key"] {
             std::fs::write(dir.path().join(file), "").unwrap();
         }
-        let mut good = args(&["--cluster-name=we", "--cluster-id=2", "--source=dir:s", "--store=https://a:1, https://b:2"]);
+        let mut good =
+            args(&["--cluster-name=we", "--cluster-id=2", "--source=dir:s", "--store=https://a:1, https://b:2"]);
         good.tls_dir = dir.path().into();
         let config = good.validate().unwrap();
         assert_eq!(config.store.endpoints, ["https://a:1", "https://b:2"]);

@@ -164,15 +164,6 @@ impl Feed {
         dirty
     }
 
-    /// Time has passed.
-    pub(super) fn tick(&mut self, now: Millis) -> Dirty {
-        let mut dirty = Dirty::new();
-        let changes = self.services.tick(now);
-        self.take(changes, &mut dirty);
-        self.nodes.tick(now);
-        dirty
-    }
-
     /// A silent peer's deletes do not count: from when on it is silent.
     pub(super) fn set_silent_after(&mut self, ms: u64) {
         self.services.set_silent_after(ms);
@@ -204,11 +195,6 @@ impl Feed {
     /// The list is complete and the peer was heard since its session came back.
     pub(super) fn is_live(&self, now: Millis) -> bool {
         self.services.hold().awaits(now).is_none()
-    }
-
-    /// When the peer falls silent if nothing is heard.
-    pub(super) fn deadline(&self) -> Option<Millis> {
-        self.services.hold().deadline()
     }
 
     /// All services it has endpoints or records for.

@@ -157,7 +157,3 @@ fn read(name: &str, content: &Result<String, String>) -> Result<Option<(ClusterN
     let peer = ClusterName::new(name).map_err(|e| e.to_string())?;
     Ok(Some((peer, config)))
 }
-
-#[cfg(test)]
-#[path = "files_tests.rs"]
-mod tests;

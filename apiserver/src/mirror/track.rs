@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use tombolo_core::admit::Refusal;
-use tombolo_core::hold::{Canary, Change, Event, Hold, HoldConfig, Absent, Presence};
+use tombolo_core::hold::{Absent, Canary, Change, Event, Hold, HoldConfig, Presence};
 use tombolo_core::id::{Epoch, Millis};
 
 use super::refused::Refused;
@@ -116,9 +116,5 @@ impl<V: Clone + PartialEq> Track<V> {
 
     pub(super) fn lost(&mut self, now: Millis) -> Changes<V> {
         self.hold.on(Event::Lost, now)
-    }
-
-    pub(super) fn tick(&mut self, now: Millis) -> Changes<V> {
-        self.hold.on(Event::Tick, now)
     }
 }
