@@ -21,6 +21,9 @@ mod endpoints;
 mod record;
 mod text;
 
+/// Most characters of a [`Refusal`]'s detail.
+const DETAIL: usize = 200;
+
 /// Why something of a peer is not let in. The names are stable: status, metrics and docs use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
@@ -115,6 +118,25 @@ pub struct AdmittedNode {
 }
 
 impl Rule {
+    /// All rules: first those that refuse a record, then those that refuse one backend of it.
+    pub const ALL: [Self; 15] = [
+        Self::Undecodable,
+        Self::TooLarge,
+        Self::NullPort,
+        Self::ClusterName,
+        Self::ClusterId,
+        Self::KeyMismatch,
+        Self::TextLimit,
+        Self::NoService,
+        Self::PortNumber,
+        Self::Protocol,
+        Self::AddressText,
+        Self::SpecialAddress,
+        Self::DeniedCidr,
+        Self::OwnRange,
+        Self::OwnNode,
+    ];
+
     /// The rule's stable name.
     pub fn name(self) -> &'static str {
         match self {
@@ -194,7 +216,8 @@ impl Ranges {
 }
 
 impl Refusal {
-    fn new(rule: Rule, detail: impl Into<String>) -> Self {
-        Self { rule, detail: detail.into() }
+    /// A refusal; of a detail only the beginning is kept, since it may repeat a text as long as its record.
+    pub fn new(rule: Rule, detail: &str) -> Self {
+        Self { rule, detail: detail.chars().take(DETAIL).collect() }
     }
 }

@@ -14,22 +14,18 @@ use ipnet::IpNet;
 use smol_str::SmolStr;
 
 use crate::id::{Addr, ClusterId, ClusterName, ServiceKey};
-use crate::model::{BackendState, Reach, ServiceSpec, Slice};
-use crate::object::{NamespaceObject, NodeObject, Object, ObjectKey, ServiceObject, SliceObject, SourceEvent};
+use crate::model::{Reach, ServiceSpec, Slice};
+use crate::object::{NamespaceObject, NodeObject, Object, ObjectKey, ServiceObject, SourceEvent};
 use crate::own::NodeInfo;
 use crate::policy::{self, Warning};
 use crate::record::{NodeRecord, ServiceRecord, SliceRecord};
+use slices::Slices;
 
 mod records;
+mod slices;
 
 /// The label of an EndpointSlice that names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// The label of an EndpointSlice that mirrors a peer's endpoints (MCS-API).
-const SOURCE_CLUSTER: &str = "multicluster.kubernetes.io/source-cluster";
-/// The label of an EndpointSlice that names the controller it belongs to.
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
-/// Controllers whose EndpointSlices mirror peers' endpoints.
-const MESH_CONTROLLERS: [&str; 1] = ["endpointslice-mesh-controller.cilium.io"];
 
 /// The cluster that exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,29 +107,25 @@ pub struct ExportedNode {
 pub struct Exporter {
     config: ExporterConfig,
     services: BTreeMap<ServiceKey, ServiceObject>,
-    /// Slices that may be a source, by Service and by their own name.
-    slices: BTreeMap<ServiceKey, BTreeMap<SmolStr, SliceObject>>,
-    /// Whose a slice is, by namespace and its own name.
-    owners: BTreeMap<(SmolStr, SmolStr), ServiceKey>,
+    slices: Slices,
     namespaces: BTreeMap<SmolStr, Namespace>,
     nodes: BTreeMap<SmolStr, NodeObject>,
-    /// Addresses that were ever ready, while any slice of their Service has them.
-    was_ready: BTreeMap<ServiceKey, BTreeSet<Addr>>,
 }
 
 /// A Namespace that has been heard of. One that never was follows the default: a directory need not name it.
 #[derive(Clone, Debug)]
-enum Namespace {
-    Present(NamespaceObject),
-    /// Deleted, as it was last.
-    Deleted(NamespaceObject),
+struct Namespace {
+    /// As it is, or was last.
+    object: NamespaceObject,
+    /// What it lets out if it is global.
+    open: Gate,
 }
 
 /// What a namespace lets out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
     Open,
-    /// The namespace is deleted: as in Cilium, its slice records leave at once, its service records with their Services.
+    /// The namespace is deleted: as in Cilium, slice records leave at once, service records with their Services.
     Closing,
     Shut,
 }
@@ -144,11 +136,9 @@ impl Exporter {
         Self {
             config,
             services: BTreeMap::new(),
-            slices: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            slices: Slices::default(),
             namespaces: BTreeMap::new(),
             nodes: BTreeMap::new(),
-            was_ready: BTreeMap::new(),
         }
     }
 
@@ -156,12 +146,12 @@ impl Exporter {
     pub fn apply(&mut self, event: SourceEvent) -> Dirty {
         match event {
             SourceEvent::Upsert(Object::Service(service)) => self.put_service(service),
-            SourceEvent::Upsert(Object::Slice(slice)) => self.put_slice(slice),
+            SourceEvent::Upsert(Object::Slice(slice)) => Dirty::services(self.slices.put(slice)),
             SourceEvent::Upsert(Object::Namespace(namespace)) => self.put_namespace(namespace),
             SourceEvent::Upsert(Object::Node(node)) => self.put_node(node),
             SourceEvent::Delete(ObjectKey::Service(key)) => Dirty::services(self.services.remove(&key).map(|s| s.key)),
             SourceEvent::Delete(ObjectKey::Slice { namespace, name }) => {
-                Dirty::services(self.remove_slice(&namespace, &name))
+                Dirty::services(self.slices.remove(&namespace, &name))
             }
             SourceEvent::Delete(ObjectKey::Namespace(name)) => self.delete_namespace(&name),
             SourceEvent::Delete(ObjectKey::Node(name)) => {
@@ -181,14 +171,14 @@ impl Exporter {
         }
         let gate = if policy.reach == Reach::Mesh { self.gate(&key.namespace) } else { Gate::Shut };
         if gate != Gate::Shut {
-            exported.legacy = Some(records::service(&self.config, service, self.slices_of(key)));
+            exported.legacy = Some(records::service(&self.config, service, self.slices.of(key)));
         }
         if gate == Gate::Open {
-            exported.slices = self.slices_of(key).map(|s| (s.name.clone(), records::slice(&self.config, s))).collect();
+            exported.slices = self.slices.of(key).map(|s| (s.name.clone(), records::slice(&self.config, s))).collect();
         }
-        let ready = self.was_ready.get(key).unwrap_or(const { &BTreeSet::new() });
+        let ready = self.slices.was_ready(key);
         let mut slices = BTreeMap::new();
-        for slice in self.slices_of(key) {
+        for slice in self.slices.of(key) {
             let (endpoints, warning) = records::own_slice(slice, ready);
             slices.insert(slice.name.clone(), endpoints);
             exported.warnings.extend(warning);
@@ -232,67 +222,18 @@ impl Exporter {
         Dirty::services([key])
     }
 
-    fn put_slice(&mut self, slice: SliceObject) -> Dirty {
-        let owner = owner(&slice);
-        let held = owner.as_ref().and_then(|key| self.slices.get(key)?.get(&slice.name));
-        if held == Some(&slice) {
-            return Dirty::default();
-        }
-        // Noted before the old version goes, so that an address in both versions stays known.
-        if let Some(key) = &owner {
-            let ready = slice.endpoints.iter().filter(|e| e.conditions.state() == BackendState::Active);
-            let addrs = ready.filter_map(|e| e.addresses.first().copied());
-            self.was_ready.entry(key.clone()).or_default().extend(addrs);
-        }
-        let mut dirty = Dirty::default();
-        let former = self.owners.get(&(slice.namespace.clone(), slice.name.clone()));
-        if former != owner.as_ref() {
-            dirty = Dirty::services(self.remove_slice(&slice.namespace, &slice.name));
-        }
-        if let Some(key) = owner {
-            self.owners.insert((slice.namespace.clone(), slice.name.clone()), key.clone());
-            self.slices.entry(key.clone()).or_default().insert(slice.name.clone(), slice);
-            self.forget_departed(&key);
-            dirty.services.insert(key);
-        }
-        dirty
-    }
-
-    /// Removes a slice, and says whose it was.
-    fn remove_slice(&mut self, namespace: &SmolStr, name: &SmolStr) -> Option<ServiceKey> {
-        let key = self.owners.remove(&(namespace.clone(), name.clone()))?;
-        if let Some(slices) = self.slices.get_mut(&key) {
-            slices.remove(name);
-            if slices.is_empty() {
-                self.slices.remove(&key);
-            }
-        }
-        self.forget_departed(&key);
-        Some(key)
-    }
-
-    /// An address that no slice of the Service has may come back as somebody else's.
-    fn forget_departed(&mut self, key: &ServiceKey) {
-        let Some(mut ready) = self.was_ready.remove(key) else { return };
-        let present: BTreeSet<Addr> =
-            self.slices_of(key).flat_map(|s| &s.endpoints).filter_map(|e| e.addresses.first().copied()).collect();
-        ready.retain(|addr| present.contains(addr));
-        if !ready.is_empty() {
-            self.was_ready.insert(key.clone(), ready);
-        }
-    }
-
     fn put_namespace(&mut self, namespace: NamespaceObject) -> Dirty {
         let name = namespace.name.clone();
         let before = self.gate(&name);
-        self.namespaces.insert(name.clone(), Namespace::Present(namespace));
+        self.namespaces.insert(name.clone(), Namespace { object: namespace, open: Gate::Open });
         self.flipped(&name, before)
     }
 
     fn delete_namespace(&mut self, name: &SmolStr) -> Dirty {
         let before = self.gate(name);
-        let Some(Namespace::Present(last)) = self.namespaces.remove(name) else { return Dirty::default() };
-        self.namespaces.insert(name.clone(), Namespace::Deleted(last));
+        if let Some(namespace) = self.namespaces.get_mut(name) {
+            namespace.open = Gate::Closing;
+        }
         self.flipped(name, before)
     }
 
@@ -318,16 +259,9 @@ impl Exporter {
 
     fn gate(&self, namespace: &str) -> Gate {
         let default = self.config.namespaces == DefaultNamespace::Global;
-        let (object, open) = match self.namespaces.get(namespace) {
-            None => (None, Gate::Open),
-            Some(Namespace::Present(object)) => (Some(object), Gate::Open),
-            Some(Namespace::Deleted(object)) => (Some(object), Gate::Closing),
-        };
+        let namespace = self.namespaces.get(namespace);
+        let (object, open) = (namespace.map(|n| &n.object), namespace.map_or(Gate::Open, |n| n.open));
         if policy::namespace_is_global(object, default) { open } else { Gate::Shut }
-    }
-
-    fn slices_of(&self, key: &ServiceKey) -> impl Iterator<Item = &SliceObject> {
-        self.slices.get(key).into_iter().flat_map(BTreeMap::values)
     }
 }
 
@@ -335,12 +269,4 @@ impl Dirty {
     fn services(keys: impl IntoIterator<Item = ServiceKey>) -> Self {
         Self { services: keys.into_iter().collect(), ..Self::default() }
     }
-}
-
-/// The Service a slice is a source for; `None` when it is not one, or brings a peer's endpoints.
-fn owner(slice: &SliceObject) -> Option<ServiceKey> {
-    let mirrored = slice.labels.contains_key(SOURCE_CLUSTER)
-        || slice.labels.get(MANAGED_BY).is_some_and(|by| MESH_CONTROLLERS.contains(&by.as_str()));
-    let service = slice.labels.get(SERVICE_NAME).filter(|name| !mirrored && !name.is_empty())?;
-    Some(ServiceKey::new(slice.namespace.clone(), service.as_str()))
 }

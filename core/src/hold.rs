@@ -144,8 +144,8 @@ enum Pulse {
     Met(Millis),
     /// Heard then, in the present session.
     Heard(Millis),
-    /// A session came back, or an epoch began: it must be heard first. It was last heard or met then.
-    Returning(Millis),
+    /// Silent, or its session came back, or an epoch began: it must be heard first. It was last heard or met then.
+    Awaited(Millis),
 }
 
 impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
@@ -168,6 +168,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     /// Takes in what was heard, and says what changes in the held view.
     pub fn on(&mut self, event: Event<K, V>, now: Millis) -> Vec<Change<K, V>> {
+        self.fall_silent(now);
         match event {
             Event::Upsert(key, value) => return self.upsert(key, value),
             Event::Delete(key) => return self.delete(&key, now),
@@ -192,11 +193,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         self.settle(now)
     }
 
-    /// When the writer falls silent if nothing is heard until then; `None` while it already is.
+    /// When the writer falls silent if nothing is heard until then; `None` once an event told that it is.
     pub fn deadline(&self) -> Option<Millis> {
         match self.pulse {
             Pulse::Met(at) | Pulse::Heard(at) => Some(at.after(self.config.silent_after_ms)),
-            Pulse::Unmet | Pulse::Returning(_) => None,
+            Pulse::Unmet | Pulse::Awaited(_) => None,
         }
     }
 
@@ -204,7 +205,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     pub fn silent_ms(&self, now: Millis) -> u64 {
         match self.pulse {
             Pulse::Unmet => 0,
-            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Returning(at) => now.since(at),
+            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Awaited(at) => now.since(at),
         }
     }
 
@@ -268,9 +269,17 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     fn lost(&mut self) {
         self.list.complete = false;
         self.pulse = match self.pulse {
-            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Returning(at) if self.list.ever_complete => Pulse::Returning(at),
+            Pulse::Met(at) | Pulse::Heard(at) | Pulse::Awaited(at) if self.list.ever_complete => Pulse::Awaited(at),
             _ => Pulse::Unmet,
         };
+    }
+
+    fn fall_silent(&mut self, now: Millis) {
+        if let Pulse::Met(at) | Pulse::Heard(at) = self.pulse
+            && now >= at.after(self.config.silent_after_ms)
+        {
+            self.pulse = Pulse::Awaited(at);
+        }
     }
 
     fn upsert(&mut self, key: K, value: V) -> Vec<Change<K, V>> {

@@ -29,21 +29,21 @@ impl Ranges {
     /// Parses and judges an address. A mapped IPv4 address is judged as the IPv4 address it is.
     pub(super) fn address(&self, text: &str) -> Result<Addr, Refusal> {
         let Ok(addr) = text.parse::<Addr>() else {
-            return Err(Refusal::new(Rule::AddressText, format!("{text:?} is no IP address")));
+            return Err(Refusal::new(Rule::AddressText, &format!("{text:?} is no IP address")));
         };
         let ip = addr.ip();
         let within = |nets: &[IpNet]| nets.iter().find(|net| net.contains(&ip)).copied();
         if let Some((net, what)) = SPECIAL.iter().find(|(net, _)| net.contains(&ip)) {
-            return Err(Refusal::new(Rule::SpecialAddress, format!("{addr} is in {net} ({what})")));
+            return Err(Refusal::new(Rule::SpecialAddress, &format!("{addr} is in {net} ({what})")));
         }
         if let Some(net) = within(&self.deny) {
-            return Err(Refusal::new(Rule::DeniedCidr, format!("{addr} is in {net}, denied by --deny-cidr")));
+            return Err(Refusal::new(Rule::DeniedCidr, &format!("{addr} is in {net}, denied by --deny-cidr")));
         }
         if let Some(net) = within(&self.own) {
-            return Err(Refusal::new(Rule::OwnRange, format!("{addr} is in {net}, a range of this cluster")));
+            return Err(Refusal::new(Rule::OwnRange, &format!("{addr} is in {net}, a range of this cluster")));
         }
         if self.nodes.contains(&addr) {
-            return Err(Refusal::new(Rule::OwnNode, format!("{addr} is a node of this cluster")));
+            return Err(Refusal::new(Rule::OwnNode, &format!("{addr} is a node of this cluster")));
         }
         Ok(addr)
     }

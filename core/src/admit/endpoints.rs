@@ -57,8 +57,8 @@ fn endpoint(addr: Addr, raw: &SliceEndpoint, ports: Arc<[Port]>, weight: u16) ->
         addr,
         ports,
         state: state.with_weight(weight),
-        // The record does not say: what serves once was ready.
-        was_ready: matches!(state, BackendState::Active | BackendState::Terminating),
+        // The record does not say.
+        was_ready: state.was_ready(),
         weight,
         node: named(&raw.node_name),
         zone: named(&raw.zone),
@@ -85,7 +85,7 @@ impl Found {
         for port in parsed {
             match port {
                 Ok(port) => drop(ports.insert(port)),
-                Err(Refusal { rule, detail }) => self.refusals.push(Refusal::new(rule, format!("{of}: {detail}"))),
+                Err(Refusal { rule, detail }) => self.refusals.push(Refusal::new(rule, &format!("{of}: {detail}"))),
             }
         }
         ports.into_iter().collect()
@@ -114,12 +114,11 @@ impl Found {
 fn parse_port(name: &str, protocol: Option<&str>, number: Option<i32>) -> Result<Port, Refusal> {
     let protocol = protocol.unwrap_or("TCP");
     let Some(protocol) = Protocol::parse(protocol) else {
-        let shown: alloc::string::String = protocol.chars().take(16).collect();
-        return Err(Refusal::new(Rule::Protocol, format!("port {name:?} has protocol {shown:?}")));
+        return Err(Refusal::new(Rule::Protocol, &format!("port {name:?} has protocol {protocol:?}")));
     };
     match number.map(u16::try_from) {
         Some(Ok(number)) if number > 0 => Ok(Port { name: name.into(), protocol, number }),
-        Some(_) => Err(Refusal::new(Rule::PortNumber, format!("port {name:?} has number {}", number.unwrap_or(0)))),
-        None => Err(Refusal::new(Rule::PortNumber, format!("port {name:?} has no number"))),
+        Some(_) => Err(Refusal::new(Rule::PortNumber, &format!("port {name:?} has number {}", number.unwrap_or(0)))),
+        None => Err(Refusal::new(Rule::PortNumber, &format!("port {name:?} has no number"))),
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn check_slice(admission: &Admission, suffix: &str, record: &SliceRec
     text::labels(&record.labels)?;
     text::annotations(&record.annotations)?;
     let Some(service) = record.labels.get(SERVICE_NAME) else {
-        return Err(Refusal::new(Rule::NoService, format!("no label {SERVICE_NAME}")));
+        return Err(Refusal::new(Rule::NoService, &format!("no label {SERVICE_NAME}")));
     };
     text::label("Service name", service)?;
     record.ports.iter().try_for_each(|port| text::port_name(&port.name))?;
@@ -59,11 +59,11 @@ pub(super) fn check_node(admission: &Admission, suffix: &str, record: &NodeRecor
 fn origin(admission: &Admission, cluster: &str, id: u32) -> Checked {
     if cluster != admission.peer.as_str() {
         let detail = format!("the record is of cluster {cluster:?}, the peer is {}", admission.peer);
-        return Err(Refusal::new(Rule::ClusterName, detail));
+        return Err(Refusal::new(Rule::ClusterName, &detail));
     }
     if id != u32::from(admission.id.get()) {
         let detail = format!("the record is of cluster id {id}, the peer has {}", admission.id);
-        return Err(Refusal::new(Rule::ClusterId, detail));
+        return Err(Refusal::new(Rule::ClusterId, &detail));
     }
     Ok(())
 }
@@ -72,5 +72,5 @@ fn key(suffix: &str, content: &str) -> Checked {
     if suffix == content {
         return Ok(());
     }
-    Err(Refusal::new(Rule::KeyMismatch, format!("the key ends in {suffix:?}, the record says {content:?}")))
+    Err(Refusal::new(Rule::KeyMismatch, &format!("the key ends in {suffix:?}, the record says {content:?}")))
 }

@@ -41,7 +41,7 @@ pub(super) fn zone(text: &str) -> Checked {
 /// An endpoint's zone hints.
 pub(super) fn hints<'a>(zones: impl ExactSizeIterator<Item = &'a String>) -> Checked {
     if zones.len() > HINTS {
-        return Err(Refusal::new(Rule::TextLimit, format!("{} zone hints: at most {HINTS}", zones.len())));
+        return Err(Refusal::new(Rule::TextLimit, &format!("{} zone hints: at most {HINTS}", zones.len())));
     }
     zones.into_iter().try_for_each(|text| zone(text))
 }
@@ -58,7 +58,7 @@ pub(super) fn labels(labels: &Labels) -> Checked {
 pub(super) fn annotations(annotations: &Labels) -> Checked {
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > ANNOTATIONS {
-        return Err(Refusal::new(Rule::TextLimit, format!("annotations of {size} bytes: at most {ANNOTATIONS}")));
+        return Err(Refusal::new(Rule::TextLimit, &format!("annotations of {size} bytes: at most {ANNOTATIONS}")));
     }
     annotations.keys().try_for_each(|key| self::key("annotation key", key))
 }
@@ -93,11 +93,9 @@ fn edges(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
     bytes.first().is_some_and(|b| allowed(*b)) && bytes.last().is_some_and(|b| allowed(*b))
 }
 
-/// Only the beginning of a refused text is repeated: it may be as long as its record.
 fn require(ok: bool, what: &str, text: &str, expected: &str) -> Checked {
     if ok {
         return Ok(());
     }
-    let shown: String = text.chars().take(LABEL).collect();
-    Err(Refusal::new(Rule::TextLimit, format!("{what} {shown:?} is not {expected}")))
+    Err(Refusal::new(Rule::TextLimit, &format!("{what} is not {expected}: {text:?}")))
 }
