@@ -65,8 +65,19 @@ impl Metrics {
         let peer_silent = Family::default();
         registry.register("peer_silent_seconds", "Time since a peer's last heartbeat", peer_silent.clone());
         Self(Arc::new(Mutex::new(Inner {
-            registry, ready, faults, exported_services, exported_endpoints, store_connected, store_pending, peer_ready,
-            peer_silent, peer_services, peer_endpoints, peer_nodes, peer_refused,
+            registry,
+            ready,
+            faults,
+            exported_services,
+            exported_endpoints,
+            store_connected,
+            store_pending,
+            peer_ready,
+            peer_silent,
+            peer_services,
+            peer_endpoints,
+            peer_nodes,
+            peer_refused,
         })))
     }
 
@@ -96,7 +107,9 @@ impl Default for Metrics {
 impl Inner {
     /// Peers that left leave their metrics too.
     fn set_peers(&self, peers: &[PeerStatus]) {
-        for family in [&self.peer_ready, &self.peer_services, &self.peer_endpoints, &self.peer_nodes, &self.peer_refused] {
+        for family in
+            [&self.peer_ready, &self.peer_services, &self.peer_endpoints, &self.peer_nodes, &self.peer_refused]
+        {
             family.clear();
         }
         self.peer_silent.clear();

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tombolo_core::id::{ClusterName, Epoch};
 use tombolo_store::{StoreConfig, WriterStatus, bootstrap_users};
-use tokio_util::sync::CancellationToken;
 
 /// The pauses between attempts: doubled from the first, up to the second, each times 0.5 to 1.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));

@@ -184,7 +184,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
             Event::Beat => self.pulse = Pulse::Heard(now),
             Event::BeatGone => {
                 if let Pulse::Met(at) | Pulse::Heard(at) = self.pulse {
-                    self.pulse = Pulse::Returning(at);
+                    self.pulse = Pulse::Awaited(at);
                 }
             }
             Event::Lost => self.lost(),
