@@ -237,7 +237,20 @@ mod tests {
             "--deny-cidr=10.0.0.0/8,x",
             "--default-global-namespace=maybe",
         ]);
-        expect![[r#""#]].assert_eq(&wrong.validate().unwrap_err().to_string());
+        expect![[r#"
+            12 wrong on the command line:
+              --cluster-name: "We" is no cluster name: 1 to 32 of a-z, 0-9 and '-', with a letter or digit at both ends
+              --cluster-id: 300 is no cluster id: it must be 1 to 255
+              --source: "/etc" is no source: it must be dir:PATH
+              --store: "http://a:2379" is no https:// URL
+              --tls-dir: there is no file /nonexistent/server.crt
+              --tls-dir: there is no file /nonexistent/server.key
+              --tls-dir: there is no file /nonexistent/admin.crt
+              --tls-dir: there is no file /nonexistent/admin.key
+              --admin-listen: "here" is no address to listen on: it must be IP:PORT or unix:/path
+              --health-listen: ":80" is no IP:PORT
+              --deny-cidr: "x" is no CIDR
+              --default-global-namespace: "maybe" is neither true nor false"#]].assert_eq(&wrong.validate().unwrap_err().to_string());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tracing::{Instrument, info_span};
 
 use crate::clock;
 use crate::config::Config;
-use crate::export::{Completed, Export};
+use crate::export::{Completed, Export, cluster_config};
 use crate::mirror::files::FileChange;
 use crate::mirror::{Command, Mirror, Plan};
 use crate::peers_dir::PeersNews;
@@ -132,7 +132,7 @@ impl Driver {
     pub async fn run(mut self, mut queue: mpsc::Receiver<Event>) {
         let mut writer = self.outlets.writer.subscribe();
         let mut users = self.outlets.users_state.clone();
-        let config = cilium::encode_config(&self.cluster_config());
+        let config = cilium::encode_config(&cluster_config(self.config.id, self.config.max));
         self.outlets.writer.put(key::cluster_config(&self.config.cluster), config);
         loop {
             let deadline = [self.mirror.deadline(), self.view_due].into_iter().flatten().min();
@@ -149,7 +149,8 @@ impl Driver {
                 Ok(()) = users.changed() => {}
                 () = clock::sleep_until(deadline) => {}
             }
-            self.hand_over(clock::now(), &writer.borrow_and_update().clone());
+            drop(writer.borrow_and_update());
+            self.hand_over(clock::now(), &self.outlets.writer.status());
         }
     }
 
@@ -311,17 +312,6 @@ impl Driver {
     fn store_of(&self, config: EtcdConfig) -> StoreConfig {
         let at = |path: PathBuf| self.config.peers_dir.join(path);
         EtcdConfig { ca: at(config.ca), cert: at(config.cert), key: at(config.key), ..config }.into()
-    }
-
-    fn cluster_config(&self) -> tombolo_core::record::ClusterConfig {
-        tombolo_core::record::ClusterConfig {
-            id: self.config.id.get().into(),
-            synced_canaries: true,
-            cached: false,
-            max_connected_clusters: self.config.max.largest().into(),
-            service_exports_enabled: Some(false),
-            export_mode: tombolo_core::record::ExportMode::Both,
-        }
     }
 
     fn view(&self, now: Millis, writer: WriterStatus) -> View {

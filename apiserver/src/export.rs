@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use smol_str::SmolStr;
 use tombolo_core::export::{Dirty, ExportedService, Exporter, ExporterConfig, OwnService};
-use tombolo_core::id::{Addr, ClusterName, ServiceKey};
+use tombolo_core::id::{Addr, ClusterId, ClusterName, MaxClusters, ServiceKey};
 use tombolo_core::object::SourceEvent;
 use tombolo_core::own::{OwnKey, OwnRecord};
+use tombolo_core::record::{ClusterConfig, ExportMode};
 use tombolo_core::report::FaultReport;
 use tombolo_wire::{cilium, own};
 
@@ -189,6 +190,18 @@ impl Export {
         }
         self.protected = now.clone();
         Some(now)
+    }
+}
+
+/// What this cluster tells its peers of itself.
+pub fn cluster_config(id: ClusterId, max: MaxClusters) -> ClusterConfig {
+    ClusterConfig {
+        id: id.get().into(),
+        synced_canaries: true,
+        cached: false,
+        max_connected_clusters: max.largest().into(),
+        service_exports_enabled: Some(false),
+        export_mode: ExportMode::Both,
     }
 }
 

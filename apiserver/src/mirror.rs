@@ -313,3 +313,6 @@ fn understand(name: &ClusterName, max: MaxClusters, value: &[u8]) -> Result<Read
         canaries: if config.synced_canaries { Canary::Awaited } else { Canary::None },
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,3 +157,6 @@ fn read(name: &str, content: &Result<String, String>) -> Result<Option<(ClusterN
     let peer = ClusterName::new(name).map_err(|e| e.to_string())?;
     Ok(Some((peer, config)))
 }
+
+#[cfg(test)]
+mod tests;
