@@ -154,7 +154,7 @@ impl Problem {
             Self::Unusable { .. } => "put the file in place, or issue the leaves again: tombolo certs issue",
             Self::Expired { .. } | Self::ExpiresSoon { .. } => "issue the leaves again: tombolo certs issue --force",
             Self::NotYetValid { .. } => "set the clock of this machine, or of the one that issued the certificate",
-            Self::AuthorityExpired { .. } => "make a new authority: docs/certs.md, Rotating the authority",
+            Self::AuthorityExpired { .. } => "make a new authority: docs/certs.md, Replacing the authority",
             Self::OtherAuthority { .. } => {
                 "issue the leaves from the authority that the other side trusts, or add the issuer to its ca.crt"
             }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tombolo_certs::{
     CertError, Expected, MESH_DOMAIN, Problem, Role, Severity, TlsFiles, accepted_by, verify, write_public,
 };
-use tombolo_core::id::ClusterName;
+use tombolo_core::id::{ClusterName, MaxClusters};
 use tombolo_wire::etcd_config;
 
 use crate::cluster::Cluster;
@@ -140,7 +140,7 @@ fn identities(left: &Cluster, right: &Cluster) -> Vec<Obstacle> {
         obstacles.push(Obstacle::SameId { left: left_name, right: right_name, id: left.id.get() });
     }
     if left.max != right.max {
-        let ((l, r), [left_max, right_max]) = (names(), [left.max, right.max].map(|m| m.largest()));
+        let ((l, r), [left_max, right_max]) = (names(), [left.max, right.max].map(MaxClusters::largest));
         obstacles.push(Obstacle::MeshSize { left: l, left_max, right: r, right_max });
     }
     obstacles

@@ -24,7 +24,7 @@ impl Columns {
     }
 
     fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.table.add_row(cells.to_vec());
+        self.table.add_row(Vec::from(cells));
     }
 
     fn text(mut self) -> String {

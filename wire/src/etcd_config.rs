@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -105,8 +105,9 @@ pub fn render(config: &EtcdConfig) -> String {
 }
 
 fn endpoints(field: Option<Spanned<Vec<Spanned<String>>>>) -> Result<Vec<String>, EtcdConfigError> {
+    let place = field.as_ref().map(|list| list.referenced);
     let Some(list) = field.filter(|list| !list.value.is_empty()) else {
-        return Err(error(None, "endpoints", "at least one URL is needed"));
+        return Err(error(place, "endpoints", "at least one URL is needed"));
     };
     list.value.into_iter().map(|url| filled(url, "endpoints", "an empty URL")).collect()
 }
@@ -145,20 +146,25 @@ fn error(place: Option<Location>, field: &str, problem: &str) -> EtcdConfigError
 }
 
 /// An error of the YAML reader, which knows the place; the field is that of the last outermost key up to there.
+///
+/// The reader's text ends in the place, and after a comma may speak to programmers: both are left out.
 fn yaml(text: &str, error_of_reader: &serde_saphyr::Error) -> EtcdConfigError {
     let place = error_of_reader.location();
     let lines = usize::try_from(place.map_or(0, |place| place.line())).unwrap_or(usize::MAX);
     let outermost = |line: &&str| line.starts_with(|c: char| c.is_ascii_alphabetic()) && line.contains(':');
     let key = text.lines().take(lines).filter(outermost).last().and_then(|line| line.split(':').next());
-    error(place, key.unwrap_or("file"), &error_of_reader.without_snippet().to_string())
+    let told = error_of_reader.without_snippet().to_string();
+    let problem = told.split(" at line ").next().and_then(|told| told.split(", set ").next()).unwrap_or(&told);
+    error(place, key.unwrap_or("file"), problem)
 }
 
-/// Writes a scalar, quoted unless it plainly is a path, a URL or a host name.
+/// Writes a scalar, quoted unless it plainly is a path, a URL, a host name or an IPv4 address.
 fn line(out: &mut String, before: &str, text: &str) {
     let safe = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._:-".contains(c)) && !text.ends_with(':');
     let host = text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.contains('.');
+    let ipv4 = text.parse::<Ipv4Addr>().is_ok();
     out.push_str(before);
-    if safe && (text.starts_with('/') || host) {
+    if safe && (text.starts_with('/') || host || ipv4) {
         out.push_str(text);
     } else {
         quote(out, text);
@@ -212,8 +218,8 @@ cilium-host-aliases:
             cilium-host-aliases:
             - hostname: cluster2.mesh.cilium.io
               ips:
-              - "192.0.2.10"
-              - "192.0.2.11"
+              - 192.0.2.10
+              - 192.0.2.11
         "#]]
         .assert_eq(&render(&config));
     }
@@ -249,16 +255,17 @@ cilium-host-aliases:
         let errors: Vec<String> = errors.iter().map(|text| parse(text).unwrap_err().to_string()).collect();
         expect![[r#"
             line 1, column 1: endpoints: at least one URL is needed
-            line 1, column 1: endpoints: at least one URL is needed
+            line 1, column 12: endpoints: at least one URL is needed
             line 2, column 3: endpoints: an empty URL
             line 4, column 3: cilium-host-aliases[0].hostname: is empty
             line 4, column 3: cilium-host-aliases[0].ips: host "h" has no addresses
             line 7, column 5: cilium-host-aliases[0].ips: "nope" is no IP address
             line 5, column 3: cilium-host-aliases[1].hostname: host "h" is there twice
-            line 3, column 12: cert-file: expected string scalar at line 3, column 12
-            line 1, column 12: endpoints: expected sequence start at line 1, column 12
-            line 4, column 1: endpoints: invalid indentation in multiline quoted scalar at line 4, column 1
-            line 3, column 1: endpoints: duplicate mapping key: endpoints, set DuplicateKeyPolicy in Options if acceptable at line 3, column 1"#]].assert_eq(&errors.join("\n"));
+            line 3, column 12: cert-file: expected string scalar
+            line 1, column 12: endpoints: expected sequence start
+            line 4, column 1: endpoints: invalid indentation in multiline quoted scalar
+            line 3, column 1: endpoints: duplicate mapping key: endpoints"#]]
+        .assert_eq(&errors.join("\n"));
     }
 
     fn config() -> impl Strategy<Value = EtcdConfig> {

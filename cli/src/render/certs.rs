@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use tombolo_certs::{Severity, rfc3339};
+use tombolo_core::id::ClusterName;
 
 use super::count;
 use crate::certs::{Shown, ShownAll, Verified};
@@ -45,7 +46,7 @@ impl Report for Verified {
             let _ = writeln!(out, "{mark} {} {}: {}", finding.cluster, finding.role.as_str(), finding.problem);
             let _ = writeln!(out, "   → {}", finding.problem.remedy());
         }
-        let names: Vec<&str> = self.clusters.iter().map(|name| name.as_str()).collect();
+        let names: Vec<&str> = self.clusters.iter().map(ClusterName::as_str).collect();
         if self.ok() {
             let _ = writeln!(out, "✅ the certificates of {} will do", names.join(", "));
         } else {
@@ -65,7 +66,6 @@ impl Report for Verified {
 mod tests {
     use expect_test::expect;
     use tombolo_certs::{CertInfo, Finding, Problem, Role, Usage};
-    use tombolo_core::id::ClusterName;
 
     use super::*;
 
@@ -99,7 +99,26 @@ mod tests {
         };
         let all = [("/m/ca/ca.crt", ca), ("/m/we/tls/server.crt", leaf())];
         let certificates = all.into_iter().map(|(path, info)| Shown { path: path.into(), info }).collect();
-        expect![[""]].assert_eq(&ShownAll { certificates }.text());
+        expect![[r#"
+            /m/ca/ca.crt
+              subject     CN=Cilium CA
+              issuer      itself
+              valid       2027-01-15T08:00:00Z to 2028-01-15T08:00:00Z
+              for         signing
+              key         RSA 2048
+              serial      4f:01
+              SHA-256     AB:CD
+
+            /m/we/tls/server.crt
+              subject     CN=clustermesh-apiserver.kube-system.svc
+              issuer      CN=Cilium CA
+              names       *.mesh.cilium.io, 127.0.0.1
+              valid       2027-01-15T08:00:00Z to 2028-01-15T08:00:00Z
+              for         server, client
+              key         ECDSA P-256
+              serial      4f:01
+              SHA-256     AB:CD
+        "#]].assert_eq(&ShownAll { certificates }.text());
     }
 
     #[test]
@@ -115,7 +134,16 @@ mod tests {
         let fine = Verified { clusters: clusters.clone(), findings: vec![finding(soon.clone())] };
         let name = Problem::MissingName { path: "we/tls/server.crt".into(), name: "store.we".into() };
         let bad = Verified { clusters, findings: vec![finding(soon), finding(name)] };
-        expect![[""]].assert_eq(&(fine.text() + &bad.text()));
+        expect![[r#"
+            ⚠️  we server: we/tls/server.crt: expires at 2027-01-01T00:00:00Z
+               → issue the leaves again: tombolo certs issue --force
+            ✅ the certificates of ne, we will do
+            ⚠️  we server: we/tls/server.crt: expires at 2027-01-01T00:00:00Z
+               → issue the leaves again: tombolo certs issue --force
+            ❌ we server: we/tls/server.crt: does not cover the name store.we
+               → issue the server leaf again with --dns or --ip for that name
+            ❌ 1 error in the certificates of ne, we
+        "#]].assert_eq(&(fine.text() + &bad.text()));
         assert!(fine.ok() && !bad.ok());
     }
 }

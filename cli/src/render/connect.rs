@@ -69,6 +69,14 @@ mod tests {
         let mut done = Done { sides: sides.into(), warnings: warnings.clone() };
         done.add(Done { sides: vec![], warnings });
         let made = Made { cluster: name("ne"), id: 1, root: "/m/ne".into(), endpoints: vec!["https://a:1".into()] };
-        expect![[""]].assert_eq(&(done.text() + &made.text()));
+        expect![[r#"
+            ✅ ne reads we at https://we.mesh.cilium.io:2379 (/m/ne/peers/we written)
+            ✅ ne reads we at https://we.mesh.cilium.io:2379 (/m/ne/peers/we changed)
+            ✅ ne reads we at https://we.mesh.cilium.io:2379 (/m/ne/peers/we was so already)
+            ✅ ne no longer reads we (/m/ne/peers/we removed)
+            ✅ ne did not read we (no /m/ne/peers/we)
+            ⚠️  we: /m/we/tls/server.crt: expires at 2027-01-01T00:00:00Z; issue the leaves again: tombolo certs issue --force
+            ✅ ne (id 1) in /m/ne, its store at https://a:1
+        "#]].assert_eq(&(done.text() + &made.text()));
     }
 }

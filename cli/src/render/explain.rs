@@ -149,7 +149,25 @@ mod tests {
                 from(Answer::Failed("unix:/run/n1.sock: entity not found".into())),
             ],
         };
-        expect![[""]].assert_eq(&all.text());
+        expect![[r#"
+            default/rebel-base on node n1 of ne: global, affinity local
+              10.96.0.10:80/TCP, round: local, active, installed
+                   SHARE    BACKEND             CLUSTER  NODE  ZONE   STATE                  RULE                     REVISION  AGE
+                ✓  100.0 %  10.1.0.5:8080/TCP   ne       n1    -      active                 kept: local              812       1m13s
+                ✗  -        [fd00::2]:8080/TCP  we       -     eu-1a  terminating, doubtful  dropped: affinity local  812       1m13s
+              ⚠️  10.1.0.5 is claimed by ne and we: ne has it
+
+            default/rebel-base on node n1 of ne: global, affinity local
+              10.96.0.10:80/TCP, round: no backend, NOT INSTALLED YET
+                no backends are known
+
+            default/rebel-base on node n1 of ne: global, affinity local
+              no frontend: a headless service has no address to translate
+
+            default/rebel-base is no global service in ne (node n1): does it exist there, with service.cilium.io/global: "true"?
+
+            ne node n1: no answer: unix:/run/n1.sock: entity not found
+        "#]].assert_eq(&all.text());
         assert!(!all.ok());
     }
 }

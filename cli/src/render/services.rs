@@ -134,7 +134,17 @@ mod tests {
             from("n2", Answer::Got(vec![])),
             from("n3", Answer::Failed("unix:/run/n3.sock: entity not found".into())),
         ]);
-        expect![[""]].assert_eq(&listed.text());
+        expect![[r#"
+            ne node n1:
+              SERVICE             POLICY                                                                   FRONTEND           BACKENDS  BY CLUSTER        CONNECTS
+              default/head        global                                                                   headless           -         -                 -
+              default/idle        global, not shared, affinity local, no backend: pass, ClientIP for 3h0m  10.96.0.10:80/TCP  0         -                 0
+              default/rebel-base  global                                                                   10.96.0.10:80/TCP  3         ne 67 %, we 33 %  21
+
+            ne node n2: no global services
+
+            ne node n3: no answer: unix:/run/n3.sock: entity not found
+        "#]].assert_eq(&listed.text());
         assert!(!listed.ok());
     }
 }

@@ -224,7 +224,20 @@ mod tests {
 
     #[test]
     fn all_connected() {
-        check(good(), &expect![[""]]);
+        check(good(), &expect![[r#"
+            🏝  ne (id 1)
+               ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
+               ✅ all 2 nodes are connected to all clusters
+                  NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                  n1    ebpf      yes     1s ago     1          6         4      5m0s
+                  n2    ebpf      yes     1s ago     1          6         4      5m0s
+               🔌 2 peers:
+                  PEER  ID  SESSION  SILENT  SERVICES  ENDPOINTS  NODES  REFUSED  DETAIL
+                  fc    3   ready    2s      1         2          2      0        -
+                  we    2   ready    2s      1         2          2      0        -
+
+            ✅ 1 cluster connected
+        "#]]);
     }
 
     #[test]
@@ -241,7 +254,26 @@ mod tests {
         };
         apiserver.faults =
             vec![FaultReport { place: "base.yaml#2".into(), message: "spec.ports[0].port: many".into() }];
-        check(ClusterStatus { apiserver: Answer::Got(apiserver), ..good() }, &expect![[""]]);
+        check(ClusterStatus { apiserver: Answer::Got(apiserver), ..good() }, &expect![[r#"
+            🏝  ne (id 1)
+               ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
+               ✅ all 2 nodes are connected to all clusters
+                  NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                  n1    ebpf      yes     1s ago     1          6         4      5m0s
+                  n2    ebpf      yes     1s ago     1          6         4      5m0s
+               🔌 2 peers:
+                  PEER  ID  SESSION  SILENT  SERVICES  ENDPOINTS  NODES  REFUSED  DETAIL
+                  fc    3   ready    2s      1         2          2      0        -
+                  we    2   lost     2s      1         2          2      0        we.mesh.cilium.io:2379: connection refused
+               ⚠️  refused from fc: address-loopback (2), cluster-name (1)
+                  address-loopback: cilium/state/services/v1/fc/default/rebel-base: 127.0.0.1
+               ⚠️  1 fault in the source:
+                  base.yaml#2: spec.ports[0].port: many
+               ❌ 1 problem:
+                  peer we is lost: we.mesh.cilium.io:2379: connection refused
+
+            ❌ 1 of 1 cluster not connected
+        "#]]);
     }
 
     #[test]
@@ -249,7 +281,19 @@ mod tests {
         let mut status = good();
         status.apiserver = Answer::Failed("unix:/m/ne/run/apiserver.sock: entity not found".into());
         status.agents.insert("n2".into(), Answer::Failed("unix:/m/ne/run/n2.sock: connection refused".into()));
-        check(status, &expect![[""]]);
+        check(status, &expect![[r#"
+            🏝  ne (id 1)
+               ❌ apiserver does not answer
+               ❌ 1 of 2 nodes not connected to all clusters
+                  NODE  DATAPATH   SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                  n1    ebpf       yes     1s ago     1          6         4      5m0s
+                  n2    no answer  -       -          -          -         -      -
+               ❌ 2 problems:
+                  apiserver does not answer: unix:/m/ne/run/apiserver.sock: entity not found
+                  node n2: does not answer: unix:/m/ne/run/n2.sock: connection refused
+
+            ❌ 1 of 1 cluster not connected
+        "#]]);
     }
 
     #[test]
@@ -260,7 +304,24 @@ mod tests {
         let mut late = agent("n1");
         (late.synced, late.heartbeat_age_ms, late.peers) = (false, None, vec![]);
         let agents = BTreeMap::from([("n1".into(), Answer::Got(late))]);
-        check(ClusterStatus { apiserver: Answer::Got(first), agents, ..good() }, &expect![[""]]);
+        check(ClusterStatus { apiserver: Answer::Got(first), agents, ..good() }, &expect![[r#"
+            🏝  ne (id 1)
+               ❌ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
+               ❌ 1 of 1 node not connected to all clusters
+                  NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                  n1    ebpf      no      -          1          6         4      5m0s
+               🔌 1 peer:
+                  PEER  ID  SESSION  SILENT  SERVICES  ENDPOINTS  NODES  REFUSED  DETAIL
+                  fc    3   ready    2s      1         2          2      0        -
+               ❌ 5 problems:
+                  apiserver is not ready: source: not listed yet
+                  peer we is configured, but not known yet
+                  node n1: agent has not carried out its first complete plan
+                  node n1: peer fc is configured, but not known yet
+                  node n1: peer we is configured, but not known yet
+
+            ❌ 1 of 1 cluster not connected
+        "#]]);
     }
 
     #[test]
@@ -272,7 +333,14 @@ mod tests {
             agents: BTreeMap::new(),
             ..good()
         };
-        check(alone, &expect![[""]]);
+        check(alone, &expect![[r#"
+            🏝  ne (id 1)
+               ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
+               ⚠️  no nodes in cluster.yaml
+               🔌 no peers: `tombolo connect` makes some
+
+            ✅ 1 cluster connected
+        "#]]);
     }
 
     #[test]
@@ -282,7 +350,9 @@ mod tests {
         agent.cluster = name("we");
         let agents = BTreeMap::from([("n1".into(), Answer::Got(agent))]);
         let status = judged(ClusterStatus { apiserver: Answer::Got(other), agents, ..good() });
-        expect![[""]].assert_eq(&status.problems.join("\n"));
+        expect![[r#"
+            apiserver is that of we (id 2): see admin in cluster.yaml
+            node n1: agent is one of we: see nodes in cluster.yaml"#]].assert_eq(&status.problems.join("\n"));
     }
 
     #[test]

@@ -173,11 +173,6 @@ impl SessionFsm {
         }
     }
 
-    /// The current life of the store.
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.lives.epoch()
-    }
-
     /// Takes one input; returns what to do, in order.
     pub(crate) fn on(&mut self, input: Input, now: Millis) -> Vec<Command> {
         match input {

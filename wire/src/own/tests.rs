@@ -83,6 +83,10 @@ proptest! {
             let _shorter = decode(&key, &bytes[..at]);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn splitting_loses_nothing_and_keeps_to_the_limit(slice in slice(350)) {

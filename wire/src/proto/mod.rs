@@ -9,7 +9,9 @@ mod generated;
 #[cfg(test)]
 pub(crate) mod arbitrary;
 
-pub(crate) use convert::{EnumField, cluster_id, cluster_name, policy, port_number};
+pub(crate) use convert::{EnumField, cluster_id, policy};
+#[cfg(feature = "admin")]
+pub(crate) use convert::{cluster_name, port_number};
 pub(crate) use generated::*;
 
 /// A field whose value is missing or has no meaning here.
