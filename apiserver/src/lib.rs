@@ -1,1 +1,20 @@
-//! placeholder
+//! One cluster's side of the mesh: exports the own global Services to peers, and mirrors theirs for the own agents.
+//!
+//! [`export`] and [`mirror`] decide and wait for nothing; [`driver`] is the one task that owns both and feeds them, and
+//! [`app`] puts everything together. What Cilium's `clustermesh-apiserver` and `kvstoremesh` do is here in one program.
+
+pub mod admin;
+pub mod app;
+pub mod config;
+pub mod driver;
+pub mod export;
+pub mod health;
+pub mod metrics;
+pub mod mirror;
+pub mod peers_dir;
+pub mod scopes;
+pub mod users;
+pub mod view;
+pub mod writes;
+
+mod clock;

@@ -161,6 +161,11 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         }
     }
 
+    /// From now on the writer counts as silent after this long: how often it beats is learnt by listening.
+    pub fn set_silent_after(&mut self, ms: u64) {
+        self.config.silent_after_ms = ms;
+    }
+
     /// Takes in what was heard, and says what changes in the held view.
     pub fn on(&mut self, event: Event<K, V>, now: Millis) -> Vec<Change<K, V>> {
         self.fall_silent(now);

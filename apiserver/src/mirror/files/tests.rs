@@ -1,0 +1,94 @@
+use std::fmt::Write as _;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+const GOOD: &str = "endpoints:\n- https://ne.mesh.cilium.io:2379\ntrusted-ca-file: ca\ncert-file: c\nkey-file: k\n";
+
+/// Shows the directory to a cluster `we` at several times, and writes down what it says.
+#[expect(clippy::needless_pass_by_value, reason = "fixtures are written in place")]
+fn check(looks: &[(u64, &[(&str, &str)])], expected: Expect) {
+    let mut files = PeerFiles::new(ClusterName::new("we").unwrap());
+    let mut out = String::new();
+    for (at, entries) in looks {
+        let listing: Listing = entries.iter().map(|(n, text)| ((*n).to_owned(), Ok((*text).to_owned()))).collect();
+        let changes = files.on(Ok(&listing), Millis(*at));
+        write!(out, "{at}:").unwrap();
+        for change in changes {
+            match change {
+                FileChange::Configured(peer, config) => write!(out, " configured {peer} {:?}", config.endpoints),
+                FileChange::Suspended(peer, why) => write!(out, " suspended {peer} ({why})"),
+                FileChange::Restored(peer) => write!(out, " restored {peer}"),
+                FileChange::Left(peer) => write!(out, " left {peer}"),
+            }
+            .unwrap();
+        }
+        writeln!(out, "{}", files.faults().iter().map(|(f, e)| format!(" [{f}: {e}]")).collect::<String>()).unwrap();
+    }
+    expected.assert_eq(&out);
+}
+
+#[test]
+fn files_are_peers_by_content_and_name() {
+    let other = GOOD.replace("ne.mesh", "new.mesh");
+    check(
+        &[
+            (0, &[("ne", GOOD), ("we", GOOD), ("ca.crt", "PEM"), (".hidden", GOOD)]),
+            (1, &[("ne", GOOD), ("Not_A_Name", GOOD)]),
+            (2, &[("ne", &other)]),
+        ],
+        expect![[r#"
+            0: configured ne ["https://ne.mesh.cilium.io:2379"]
+            1: [Not_A_Name: "Not_A_Name" is no cluster name: 1 to 32 of a-z, 0-9 and '-', with a letter or digit at both ends]
+            2: configured ne ["https://new.mesh.cilium.io:2379"]
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_that_is_gone_or_broken_keeps_its_peer_for_a_while() {
+    let broken = "endpoints: 7\n";
+    check(
+        &[
+            (0, &[("fc", GOOD), ("ne", GOOD)]),
+            (10, &[("ne", broken)]),
+            (500, &[("fc", GOOD), ("ne", broken)]),
+            (1_010, &[("fc", GOOD), ("ne", broken)]),
+            (5_000, &[("fc", GOOD), ("ne", GOOD)]),
+            (6_000, &[("ne", GOOD)]),
+            (7_000, &[("ne", GOOD)]),
+            (65_999, &[("ne", GOOD)]),
+            (66_000, &[("ne", GOOD)]),
+        ],
+        expect![[r#"
+            0: configured fc ["https://ne.mesh.cilium.io:2379"] configured ne ["https://ne.mesh.cilium.io:2379"]
+            10: [ne: line 1, column 12: endpoints: expected sequence start at line 1, column 12]
+            500: [ne: line 1, column 12: endpoints: expected sequence start at line 1, column 12]
+            1010: suspended ne (line 1, column 12: endpoints: expected sequence start at line 1, column 12) [ne: line 1, column 12: endpoints: expected sequence start at line 1, column 12]
+            5000: restored ne
+            6000:
+            7000: suspended fc (its file is gone)
+            65999:
+            66000: left fc
+        "#]],
+    );
+}
+
+#[test]
+fn a_tombstone_lets_it_leave_at_once() {
+    check(
+        &[
+            (0, &[("ne", GOOD)]),
+            (1, &[("ne", GOOD), (".disconnected-ne", "")]),
+            (2, &[(".disconnected-ne", "")]),
+            (3, &[("ne", GOOD)]),
+        ],
+        expect![[r#"
+            0: configured ne ["https://ne.mesh.cilium.io:2379"]
+            1:
+            2: left ne
+            3: configured ne ["https://ne.mesh.cilium.io:2379"]
+        "#]],
+    );
+}

@@ -1,0 +1,82 @@
+//! What was refused of one peer, as it is now.
+
+use std::collections::BTreeMap;
+
+use smol_str::SmolStr;
+use tombolo_core::admit::Refusal;
+use tombolo_core::own::{RefusedExample, RefusedReport};
+
+/// Examples that a report shows.
+const EXAMPLES: usize = 10;
+/// Refusals of one record that are kept; the others are counted.
+const PER_RECORD: usize = 10;
+/// Bytes of a detail that are kept: a peer decides how long its texts are.
+const DETAIL: usize = 256;
+
+/// The refusals in force, by the record's key in the peer's store.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refused {
+    by_record: BTreeMap<String, Record>,
+    total: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Record {
+    counts: BTreeMap<&'static str, u64>,
+    first: Vec<(&'static str, String)>,
+}
+
+impl Refused {
+    /// These are the refusals of a record now. Says whether anything changed.
+    pub(super) fn set(&mut self, key: &str, refusals: &[Refusal]) -> bool {
+        let removed = self.forget(key);
+        if refusals.is_empty() {
+            return removed;
+        }
+        let mut counts = BTreeMap::new();
+        for refusal in refusals {
+            *counts.entry(refusal.rule.name()).or_default() += 1;
+        }
+        let shown = |refusal: &Refusal| (refusal.rule.name(), shorten(&refusal.detail));
+        let first = refusals.iter().take(PER_RECORD).map(shown).collect();
+        self.total += refusals.len() as u64;
+        self.by_record.insert(key.to_owned(), Record { counts, first });
+        true
+    }
+
+    /// The record is gone. Says whether it had refusals.
+    pub(super) fn forget(&mut self, key: &str) -> bool {
+        let Some(record) = self.by_record.remove(key) else { return false };
+        self.total -= record.counts.values().sum::<u64>();
+        true
+    }
+
+    /// How many records and backends are refused.
+    pub(super) fn total(&self) -> u32 {
+        u32::try_from(self.total).unwrap_or(u32::MAX)
+    }
+
+    /// Counts by rule, and the first examples by key.
+    pub(super) fn report(&self) -> RefusedReport {
+        let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for (rule, count) in self.by_record.values().flat_map(|record| &record.counts) {
+            *counts.entry(rule).or_default() += count;
+        }
+        let examples = self.by_record.iter().flat_map(|(key, record)| {
+            record.first.iter().map(move |(rule, detail)| RefusedExample {
+                key: key.clone(),
+                rule: SmolStr::new_static(rule),
+                detail: detail.clone(),
+            })
+        });
+        RefusedReport {
+            counts: counts.into_iter().map(|(rule, count)| (SmolStr::new_static(rule), count)).collect(),
+            examples: examples.take(EXAMPLES).collect(),
+        }
+    }
+}
+
+fn shorten(text: &str) -> String {
+    let end = (0..=DETAIL.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].to_owned()
+}
