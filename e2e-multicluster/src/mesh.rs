@@ -1,0 +1,149 @@
+//! A whole mesh: sites, clusters, certificates and connections, up and answering.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::cluster::{Cluster, Datapath};
+use crate::operator::{self, Authority, Terminal};
+use crate::process::Process;
+use crate::run::Run;
+use crate::{etcd, story, topology};
+
+/// What mesh to make.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// Clusters by name and id.
+    pub clusters: &'a [(&'a str, u8)],
+    /// Nodes in each.
+    pub nodes: u8,
+    /// Pods of `rebel-base` in each.
+    pub pods: u8,
+    /// What agents program.
+    pub datapath: Datapath,
+    /// The program that is the run's janitor.
+    pub janitor: &'a Path,
+}
+
+/// The demo's three clusters.
+pub const DEMO: [(&str, u8); 3] = [("ne", 1), ("we", 2), ("fc", 3)];
+
+/// How long a mesh may take from its start until every agent has its tables.
+const READY: Duration = Duration::from_secs(60);
+
+/// A mesh. Dropping it ends everything.
+#[derive(Debug)]
+pub struct Mesh {
+    /// Its clusters, in the plan's order.
+    pub clusters: Vec<Cluster>,
+    /// Its certificate authority.
+    pub authority: Authority,
+    // Last, so that processes are gone before what they run in.
+    run: Option<Run>,
+}
+
+impl Mesh {
+    /// Makes namespaces, directories, certificates and connections; starts nothing but what `start` asks for.
+    ///
+    /// # Errors
+    /// Anything of that fails; what was made is undone.
+    pub fn lay_out(plan: &Plan<'_>) -> Result<Self> {
+        let engine = etcd::locate()?;
+        let run = Run::begin(plan.janitor)?;
+        let sites = topology::build(&run, plan.clusters, plan.nodes)?;
+        let terminal = Terminal::at(&sites.first().context("a mesh has a cluster")?.control);
+        let authority = Authority::create(&terminal, &run.dir().join("ca"))?;
+        let mut clusters = Vec::new();
+        for site in sites {
+            let address = site.control.address.to_string();
+            let cluster = Cluster::lay_out(&run, site, &engine, plan.datapath)?;
+            authority.issue(&cluster.terminal(), &cluster.dir, &address)?;
+            clusters.push(cluster);
+        }
+        Ok(Self { clusters, authority, run: Some(run) })
+    }
+
+    /// Makes a mesh, starts everything, connects all clusters pairwise, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Anything of that fails; what was made is undone.
+    pub fn up(plan: &Plan<'_>) -> Result<Self> {
+        let begun = Instant::now();
+        let mut mesh = Self::lay_out(plan)?;
+        story::say(&format!("   namespaces, certificates and manifests: {} ms", begun.elapsed().as_millis()));
+        for cluster in &mut mesh.clusters {
+            cluster.etcd.start()?;
+            cluster.scale(plan.pods)?;
+            cluster.start_apiserver()?;
+            for node in 0..cluster.site.nodes.len() {
+                cluster.start_agent(node)?;
+            }
+        }
+        mesh.connect_all()?;
+        story::say(&format!("   started and connected: {} ms", begun.elapsed().as_millis()));
+        mesh.wait_ready()?;
+        story::say(&format!("   every agent has its tables: {} ms", begun.elapsed().as_millis()));
+        Ok(mesh)
+    }
+
+    /// Connects every pair of clusters.
+    ///
+    /// # Errors
+    /// `tombolo connect` fails.
+    pub fn connect_all(&self) -> Result<()> {
+        for (n, one) in self.clusters.iter().enumerate() {
+            for other in &self.clusters[n + 1..] {
+                operator::connect(&one.terminal(), &one.dir, &other.dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every cluster says that it and its nodes are ready.
+    ///
+    /// # Errors
+    /// One does not in time, or a process dies.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        for cluster in &mut self.clusters {
+            crate::status::wait_ready(cluster, READY)?;
+        }
+        Ok(())
+    }
+
+    /// A cluster by name.
+    pub fn cluster(&mut self, name: &str) -> &mut Cluster {
+        self.clusters.iter_mut().find(|c| c.site.name == name).expect("the test names a cluster of its own plan")
+    }
+
+    /// The run that everything belongs to.
+    pub fn run(&self) -> &Run {
+        self.run.as_ref().expect("a mesh has its run until it is kept")
+    }
+
+    /// Leaves everything up. Gives the run's directory.
+    ///
+    /// # Errors
+    /// The intention cannot be written down.
+    pub fn keep(mut self) -> Result<PathBuf> {
+        let run = self.run.take().expect("a mesh has its run until it is kept");
+        // Their Drop would end the processes.
+        std::mem::take(&mut self.clusters).into_iter().for_each(Cluster::leave);
+        run.keep()
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if let Some(run) = &self.run
+            && let Err(error) = run.kill_all()
+        {
+            story::warn(&format!("{error:#}"));
+        }
+    }
+}
+
+/// Lets a process go on without its owner.
+pub fn leave(process: Process) {
+    std::mem::forget(process);
+}
