@@ -1,1 +1,18 @@
-//! placeholder
+//! The mesh's certificates: one authority, the leaves of each cluster, and what may be wrong with them.
+//!
+//! Names and alternative names are Cilium ClusterMesh's (chart `clustermesh-apiserver/tls-*`), so that its agents accept
+//! our certificates and we accept theirs. Keys are ECDSA P-256, written as PKCS#8 with mode 0600, and read as PKCS#8,
+//! PKCS#1 or SEC1. Time is a parameter everywhere but inside a TLS handshake.
+//!
+//! Left out on purpose: async, sockets and clocks. The only provider of cryptography is aws-lc-rs, named explicitly.
+
+mod error;
+mod files;
+mod tls;
+mod x509;
+
+pub use error::CertError;
+pub use files::{Material, Role, TlsFiles, load, read_bundle, read_key, write_private, write_public};
+pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+pub use tls::{client_config, provider, server_config};
+pub use x509::common_name;
