@@ -1,1 +1,97 @@
-fn main() {}
+//! `cargo xtask`: everything a newcomer or CI runs. It must build before anything else does, so it depends on nothing
+//! of ours and on nothing that wants protoc.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
+
+mod arrows;
+mod demo;
+mod ebpf;
+mod etcd;
+mod setup;
+mod shell;
+mod testing;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set-up, demo, tests and checks of this repository")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Puts in place what a build needs (protoc), and with --all what the tests and the demo need too.
+    Setup {
+        /// Also etcd and the system's packages for tests and demo.
+        #[arg(long)]
+        all: bool,
+    },
+    /// The main job on this machine: three clusters, one service name. Arguments go to the demo (`--help`).
+    Demo {
+        /// Passed on: `--keep`, `--report FILE`, `down`, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Everything: format, lints, arrows, tidy, deny, eBPF object, unit, integration and end-to-end tests.
+    Test {
+        /// Only the steps whose name contains one of these words.
+        only: Vec<String>,
+    },
+    /// Checks which crate may know which, over `cargo metadata`.
+    Arrows,
+    /// Checks paths and text: file sizes, words, unsafe, clocks, links.
+    Tidy,
+    /// Builds the eBPF object, or compares it with the committed one.
+    Ebpf {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: EbpfAction,
+    },
+    /// Measures, and prints targets beside the figures.
+    Bench {
+        /// Which measurement: `propagation`. All when absent.
+        name: Option<String>,
+        /// Also writes the figures as JSON.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum EbpfAction {
+    /// Builds ebpf/prog with Debian's packages and replaces ebpf/prebuilt.
+    Build,
+    /// Builds it and compares with ebpf/prebuilt; with another toolchain runs the datapath tests on the new object.
+    Check,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    let root = shell::root()?;
+    match task {
+        Task::Setup { all: false } => setup::build_tools(&root),
+        Task::Setup { all: true } => setup::everything(&root).map(|report| print!("{report}")),
+        Task::Demo { args } => demo::demo(&root, &args),
+        Task::Test { only } => testing::test(&root, &only),
+        Task::Arrows => arrows::check(&root),
+        Task::Tidy => tidy::check(&root),
+        Task::Ebpf { action: EbpfAction::Build } => ebpf::build(&root),
+        Task::Ebpf { action: EbpfAction::Check } => ebpf::check(&root),
+        Task::Bench { name, json } => demo::bench(&root, name.as_deref(), json.as_deref()),
+    }
+}

@@ -1,0 +1,106 @@
+//! Finds or builds the etcd that tests and demo run.
+//!
+//! Before 3.5.30 (and 3.6) any peer may compact a store that requires certificates, so an older one is used only as
+//! the last resort and with a warning. Ours is built from etcd's own Go module by `e2e-multicluster/etcd`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::setup::apt_install;
+use crate::shell::{command, on_path, read, run, tools};
+
+/// An etcd and its version.
+pub(crate) struct Etcd {
+    pub(crate) binary: PathBuf,
+    pub(crate) version: Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(u32, u32, u32);
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+impl Version {
+    /// Reads the first line of `etcd --version`.
+    fn parse(output: &str) -> Option<Self> {
+        let text = output.lines().next()?.strip_prefix("etcd Version: ")?.trim();
+        let mut numbers = text.split(['.', '-', '+']).map(str::parse);
+        Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+
+    /// Whether an ordinary user is kept from compacting.
+    fn is_safe(self) -> bool {
+        self >= Self(3, 6, 0) || (self >= Self(3, 5, 30) && self < Self(3, 6, 0))
+    }
+}
+
+/// The etcd to use: on PATH when it is new enough, else built, else Debian's with a warning.
+pub(crate) fn provide(root: &Path) -> Result<Etcd> {
+    if let Some(found) = on_path("etcd").and_then(|binary| identify(&binary))
+        && found.version.is_safe()
+    {
+        return Ok(found);
+    }
+    match build(root) {
+        Ok(built) => Ok(built),
+        Err(error) => debian(root, &error),
+    }
+}
+
+fn identify(binary: &Path) -> Option<Etcd> {
+    let output = read(Command::new(binary).arg("--version")).ok()?;
+    Some(Etcd { binary: binary.to_owned(), version: Version::parse(&output)? })
+}
+
+fn build(root: &Path) -> Result<Etcd> {
+    let source = root.join("e2e-multicluster/etcd");
+    let binary = tools(root).join("etcd");
+    let stamp = tools(root).join("etcd.stamp");
+    let wanted = ["main.go", "go.mod", "go.sum"]
+        .iter()
+        .map(|file| fs::read_to_string(source.join(file)).with_context(|| format!("{file} of the etcd module")))
+        .collect::<Result<String>>()?;
+    if fs::read_to_string(&stamp).is_ok_and(|built| built == wanted)
+        && let Some(found) = identify(&binary)
+    {
+        return Ok(found);
+    }
+    on_path("go").context("Go is not installed, so etcd cannot be built")?;
+    println!("building etcd from e2e-multicluster/etcd (once, about a minute)");
+    fs::create_dir_all(tools(root))?;
+    let mut go = command(root, "go");
+    go.current_dir(&source).env("CGO_ENABLED", "0");
+    run(go.args(["build", "-p", "2", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(&binary).arg("."))?;
+    fs::write(stamp, wanted)?;
+    identify(&binary).context("the etcd just built does not say its version")
+}
+
+fn debian(root: &Path, why: &anyhow::Error) -> Result<Etcd> {
+    eprintln!("WARNING: no etcd ≥ 3.5.30 on PATH, and none could be built: {why:#}");
+    eprintln!("WARNING: falling back to Debian's etcd-server, which lets any peer compact the store. Tests only.");
+    if on_path("etcd").is_none() {
+        apt_install(root, &["etcd-server"])?;
+    }
+    on_path("etcd").and_then(|binary| identify(&binary)).context("Debian's etcd-server is not usable")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_judged() {
+        let version = |line: &str| Version::parse(line).map(|v| (v.to_string(), v.is_safe()));
+        assert_eq!(version("etcd Version: 3.4.23\nGit SHA: x"), Some(("3.4.23".to_owned(), false)));
+        assert_eq!(version("etcd Version: 3.5.30"), Some(("3.5.30".to_owned(), true)));
+        assert_eq!(version("etcd Version: 3.6.0-rc.1"), Some(("3.6.0".to_owned(), true)));
+        assert_eq!(version("not etcd"), None);
+    }
+}
