@@ -60,14 +60,8 @@ impl Cluster {
         for sub in ["source", "tls", "peers", "run", "state"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("make {sub}/ of cluster {}", site.name))?;
         }
-        let etcd = Server::new(
-            engine.clone(),
-            &site.name,
-            &site.control,
-            &dir.join("tls"),
-            &dir.join("etcd"),
-            &run.logs(),
-        );
+        let etcd =
+            Server::new(engine.clone(), &site.name, &site.control, &dir.join("tls"), &dir.join("etcd"), &run.logs());
         let service = Service {
             namespace: "default".into(),
             name: "rebel-base".into(),
@@ -166,20 +160,17 @@ impl Cluster {
     /// It cannot be started.
     pub fn start_apiserver(&mut self) -> Result<()> {
         let (site, dir) = (&self.site, &self.dir);
-        let spec = Spec::new(
-            format!("{}-apiserver", site.name),
-            programs::program("tombolo-apiserver")?,
-            &site.control,
-        )
-        .flag("--cluster-name", &site.name)
-        .flag("--cluster-id", site.id.to_string())
-        .flag("--max-connected-clusters", "255")
-        .flag("--source", format!("dir:{}", self.source().display()))
-        .flag("--store", self.etcd.url())
-        .flag("--tls-dir", dir.join("tls"))
-        .flag("--peers-dir", dir.join("peers"))
-        .flag("--admin-listen", format!("unix:{}", self.admin_socket().display()))
-        .flag("--health-listen", format!("{}:{HEALTH_PORT}", site.control.address));
+        let spec =
+            Spec::new(format!("{}-apiserver", site.name), programs::program("tombolo-apiserver")?, &site.control)
+                .flag("--cluster-name", &site.name)
+                .flag("--cluster-id", site.id.to_string())
+                .flag("--max-connected-clusters", "255")
+                .flag("--source", format!("dir:{}", self.source().display()))
+                .flag("--store", self.etcd.url())
+                .flag("--tls-dir", dir.join("tls"))
+                .flag("--peers-dir", dir.join("peers"))
+                .flag("--admin-listen", format!("unix:{}", self.admin_socket().display()))
+                .flag("--health-listen", format!("{}:{HEALTH_PORT}", site.control.address));
         self.apiserver = Some(spec.start(&self.logs)?);
         Ok(())
     }
@@ -234,12 +225,20 @@ impl Cluster {
     /// Something ended by itself.
     pub fn alive(&mut self) -> Result<()> {
         self.etcd.alive()?;
-        self.apiserver.iter_mut().chain(self.agents.values_mut()).chain(self.pods.values_mut()).try_for_each(Process::alive)
+        self.apiserver
+            .iter_mut()
+            .chain(self.agents.values_mut())
+            .chain(self.pods.values_mut())
+            .try_for_each(Process::alive)
     }
 
     /// Sends SIGTERM to all that was started, to end together rather than one after the other.
     pub fn terminate(&mut self) {
-        self.apiserver.iter_mut().chain(self.agents.values_mut()).chain(self.pods.values_mut()).for_each(Process::terminate);
+        self.apiserver
+            .iter_mut()
+            .chain(self.agents.values_mut())
+            .chain(self.pods.values_mut())
+            .for_each(Process::terminate);
     }
 
     /// Sets annotations of `rebel-base` beside its own: an empty value removes one.
@@ -309,6 +308,16 @@ impl Cluster {
     pub fn delete_endpoints(&mut self) -> Result<()> {
         self.endpoints.clear();
         self.remove_source("rebel-base-endpoints.yaml")
+    }
+
+    /// Lets all of it go on without this process.
+    pub fn leave(self) {
+        self.etcd.leave();
+        self.apiserver
+            .into_iter()
+            .chain(self.agents.into_values())
+            .chain(self.pods.into_values())
+            .for_each(Process::leave);
     }
 
     /// The log folder.

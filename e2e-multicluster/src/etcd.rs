@@ -146,6 +146,11 @@ impl Server {
         self.start()
     }
 
+    /// Lets it go on without this process.
+    pub fn leave(self) {
+        self.process.into_iter().for_each(Process::leave);
+    }
+
     /// Checks that it runs.
     ///
     /// # Errors

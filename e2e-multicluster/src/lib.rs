@@ -6,18 +6,19 @@
 //! Everything that is made is named after the [`run`], so that it can be found and undone by anybody, at any time.
 
 pub mod answers;
-
 pub mod clock;
-
+pub mod cluster;
 pub mod etcd;
 pub mod load;
 pub mod manifest;
-
+pub mod mesh;
 pub mod needs;
 pub mod netns;
+pub mod observe;
+pub mod operator;
 pub mod process;
 pub mod programs;
 pub mod run;
-
+pub mod scenario;
 pub mod story;
 pub mod topology;

@@ -73,8 +73,7 @@ impl Service {
     /// The Service's manifest.
     pub fn manifest(&self) -> String {
         let Self { namespace, name, address, port, annotations } = self;
-        let mut text =
-            format!("apiVersion: v1\nkind: Service\nmetadata:\n  namespace: {namespace}\n  name: {name}\n");
+        let mut text = format!("apiVersion: v1\nkind: Service\nmetadata:\n  namespace: {namespace}\n  name: {name}\n");
         if !annotations.is_empty() {
             text.push_str("  annotations:\n");
         }

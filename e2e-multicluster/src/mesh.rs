@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result};
 
 use crate::cluster::{Cluster, Datapath};
 use crate::operator::{self, Authority, Terminal};
-use crate::process::Process;
 use crate::run::Run;
-use crate::{etcd, story, topology};
+use crate::{etcd, observe, story, topology};
 
 /// What mesh to make.
 #[derive(Clone, Debug)]
@@ -39,6 +38,8 @@ pub struct Mesh {
     pub clusters: Vec<Cluster>,
     /// Its certificate authority.
     pub authority: Authority,
+    /// Pods of `rebel-base` in each cluster, at the start.
+    pub pods: u8,
     // Last, so that processes are gone before what they run in.
     run: Option<Run>,
 }
@@ -61,7 +62,7 @@ impl Mesh {
             authority.issue(&cluster.terminal(), &cluster.dir, &address)?;
             clusters.push(cluster);
         }
-        Ok(Self { clusters, authority, run: Some(run) })
+        Ok(Self { clusters, authority, pods: plan.pods, run: Some(run) })
     }
 
     /// Makes a mesh, starts everything, connects all clusters pairwise, and waits until it is ready.
@@ -106,7 +107,7 @@ impl Mesh {
     /// One does not in time, or a process dies.
     pub fn wait_ready(&mut self) -> Result<()> {
         for cluster in &mut self.clusters {
-            crate::status::wait_ready(cluster, READY)?;
+            observe::wait_ready(cluster, READY)?;
         }
         Ok(())
     }
@@ -141,9 +142,4 @@ impl Drop for Mesh {
             story::warn(&format!("{error:#}"));
         }
     }
-}
-
-/// Lets a process go on without its owner.
-pub fn leave(process: Process) {
-    std::mem::forget(process);
 }

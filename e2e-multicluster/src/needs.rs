@@ -26,15 +26,30 @@ impl fmt::Display for Missing {
 /// The workspace's programs that a mesh consists of.
 pub const PROGRAMS: [&str; 5] = ["tombolo", "tombolo-apiserver", "tombolo-agent", "rebel-base", "x-wing"];
 
-/// Everything that is missing on this machine; empty when a mesh can run.
+/// Everything that is missing; empty when a mesh can run.
 pub fn missing() -> Vec<Missing> {
+    let mut all = missing_here();
+    for name in PROGRAMS {
+        all.extend(
+            programs::program(name)
+                .err()
+                .map(|error| Missing { what: format!("the program {name} was not built"), how: format!("{error:#}") }),
+        );
+    }
+    all
+}
+
+/// What this machine lacks, our own programs aside.
+pub fn missing_here() -> Vec<Missing> {
     let mut all = Vec::new();
     all.extend(missing_capabilities());
-    all.extend(cgroup2().err().map(|_| Missing {
-        what: "no cgroup v2 hierarchy is mounted".into(),
-        how: "boot with systemd.unified_cgroup_hierarchy=1, or: mkdir -p /sys/fs/cgroup/unified && \
+    all.extend(cgroup2().err().map(|_| {
+        Missing {
+            what: "no cgroup v2 hierarchy is mounted".into(),
+            how: "boot with systemd.unified_cgroup_hierarchy=1, or: mkdir -p /sys/fs/cgroup/unified && \
               mount -t cgroup2 none /sys/fs/cgroup/unified"
-            .into(),
+                .into(),
+        }
     }));
     all.extend(missing_kernel());
     for (program, package) in [("ip", "iproute2"), ("nsenter", "util-linux"), ("mount", "mount"), ("sh", "dash")] {
@@ -49,12 +64,6 @@ pub fn missing() -> Vec<Missing> {
         what: format!("{error:#}"),
         how: "run `cargo xtask setup` (needs Go), or point TOMBOLO_ETCD at an etcd 3.6, or install etcd-server".into(),
     }));
-    for name in PROGRAMS {
-        all.extend(programs::program(name).err().map(|error| Missing {
-            what: format!("the program {name} was not built"),
-            how: format!("{error:#}"),
-        }));
-    }
     all
 }
 
@@ -99,7 +108,8 @@ fn missing_kernel() -> Vec<Missing> {
     if !filesystems.lines().any(|line| line.ends_with("\tbpf")) {
         all.push(Missing {
             what: "the kernel has no BPF file system".into(),
-            how: "use a kernel with CONFIG_BPF_SYSCALL=y and CONFIG_CGROUP_BPF=y (every distribution's has them)".into(),
+            how: "use a kernel with CONFIG_BPF_SYSCALL=y and CONFIG_CGROUP_BPF=y (every distribution's has them)"
+                .into(),
         });
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

@@ -175,6 +175,11 @@ impl Process {
         Ok(())
     }
 
+    /// Lets it go on without this process.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
     /// Asks it to end, and kills it when it does not in time.
     ///
     /// # Errors

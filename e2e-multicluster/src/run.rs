@@ -66,7 +66,8 @@ impl Run {
     /// # Errors
     /// Any of these cannot be made; what was made before is undone.
     pub fn begin(janitor_program: &Path) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix(PREFIX).rand_bytes(5).tempdir().context("make the run's directory")?;
+        let dir =
+            tempfile::Builder::new().prefix(PREFIX).rand_bytes(5).tempdir().context("make the run's directory")?;
         let dir = dir.keep();
         let name = dir.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(PREFIX));
         let name = name.context("the directory is named after the run")?.to_owned();

@@ -212,7 +212,7 @@ mod tests {
             link set eth0 up
             route add 10.2.2.0/24 via 172.30.2.12
         "#]]
-        .assert_eq(&place_script(&site.nodes[0].place, &routes(&[site.clone()])));
+        .assert_eq(&place_script(&site.nodes[0].place, &routes(std::slice::from_ref(&site))));
         assert_eq!(site.service(258).to_string(), "10.98.1.2");
     }
 

@@ -67,11 +67,11 @@ async fn fly(args: Args) -> Result<()> {
                 requests.spawn(request(args.clone(), n, start + offset, start_us));
                 n += 1;
             }
-            Some(answer) = requests.join_next(), if !requests.is_empty() => printer.take(answer?)?,
+            Some(answer) = requests.join_next(), if !requests.is_empty() => printer.take(&answer?)?,
         }
     }
     while let Some(answer) = requests.join_next().await {
-        printer.take(answer?)?;
+        printer.take(&answer?)?;
     }
     printer.finish()
 }
@@ -120,10 +120,10 @@ struct Printer {
 }
 
 impl Printer {
-    fn take(&mut self, answer: Answer) -> Result<()> {
+    fn take(&mut self, answer: &Answer) -> Result<()> {
         match &mut self.summary {
-            Some(tally) => tally.add(Tally::of([&answer])),
-            None => writeln!(io::stdout().lock(), "{}", serde_json::to_string(&answer)?)?,
+            Some(tally) => tally.add(Tally::of([answer])),
+            None => writeln!(io::stdout().lock(), "{}", serde_json::to_string(answer)?)?,
         }
         Ok(())
     }
