@@ -109,10 +109,12 @@ impl CertError {
         Self::Write { path: path.into(), kind: error.kind() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "used as a function of an error's value in map_err")]
     pub(crate) fn broken(path: &Path, detail: impl ToString) -> Self {
         Self::Broken { path: path.into(), detail: detail.to_string() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "used as a function of an error's value in map_err")]
     pub(crate) fn make(detail: impl ToString) -> Self {
         Self::Make(detail.to_string())
     }

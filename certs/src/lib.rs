@@ -6,13 +6,22 @@
 //!
 //! Left out on purpose: async, sockets and clocks. The only provider of cryptography is aws-lc-rs, named explicitly.
 
+mod authority;
 mod error;
 mod files;
+mod leaf;
+mod pkcs8;
 mod tls;
+mod verify;
 mod x509;
 
+pub use authority::{Authority, CA_KEY_FILE, DEFAULT_CA_NAME, IssuedLeaf};
 pub use error::CertError;
-pub use files::{Material, Role, TlsFiles, load, read_bundle, read_key, write_private, write_public};
+pub use files::{
+    CA_FILE, Material, PRIVATE_MODE, Role, TlsFiles, load, read_bundle, read_key, write_private, write_public,
+};
+pub use leaf::{AuthMode, DEFAULT_NAMESPACE, Leaf, LeafRequest, MESH_DOMAIN, Usage, Validity};
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use tls::{client_config, provider, server_config};
-pub use x509::common_name;
+pub use verify::{Expected, Finding, Problem, Severity, accepted_by, verify, verify_cluster};
+pub use x509::{CertInfo, common_name, inspect, rfc3339};

@@ -1,1 +1,20 @@
-//! placeholder
+//! The command line of Tombolo.
+//!
+//! A command is a function from arguments to a report; [`output`] prints reports, in words (the `render` modules) or as
+//! JSON (the values of `tombolo_core::report`). Apiservers and agents are asked over the admin protocol; everything else
+//! is files in clusters' directories.
+
+mod app;
+mod args;
+mod certs;
+mod clock;
+mod cluster;
+mod connect;
+mod init;
+mod output;
+mod query;
+mod render;
+mod status;
+
+pub use app::run;
+pub use args::Cli;

@@ -1,0 +1,297 @@
+//! `status` in words, after the manner of `cilium clustermesh status`.
+
+use std::fmt::Write as _;
+
+use tombolo_core::report::{AgentStatus, ApiserverStatus};
+
+use super::{Columns, ago, count, or_dash};
+use crate::output::Report;
+use crate::query::Answer;
+use crate::status::{ClusterStatus, MeshStatus, is_connected, session};
+
+impl Report for MeshStatus {
+    fn text(&self) -> String {
+        let mut out: String = self.clusters.iter().map(cluster).collect();
+        let unwell = self.clusters.iter().filter(|c| !c.problems.is_empty()).count();
+        if self.connected {
+            let _ = writeln!(out, "✅ {} connected", count(self.clusters.len(), "cluster", "clusters"));
+        } else {
+            let _ = writeln!(out, "❌ {unwell} of {} not connected", count(self.clusters.len(), "cluster", "clusters"));
+        }
+        out
+    }
+
+    fn ok(&self) -> bool {
+        self.connected
+    }
+}
+
+fn cluster(status: &ClusterStatus) -> String {
+    let mut out = format!("🏝  {} (id {})\n", status.cluster, status.id);
+    match &status.apiserver {
+        Answer::Got(apiserver) => out += &own(apiserver),
+        Answer::Failed(_) => out += "   ❌ apiserver does not answer\n",
+    }
+    out += &agents(status);
+    if let Answer::Got(apiserver) = &status.apiserver {
+        out += &peers(apiserver);
+        out += &refused(apiserver);
+        out += &faults(apiserver);
+    }
+    if !status.problems.is_empty() {
+        let _ = writeln!(out, "   ❌ {}:", count(status.problems.len(), "problem", "problems"));
+    }
+    for problem in &status.problems {
+        let _ = writeln!(out, "      {problem}");
+    }
+    out + "\n"
+}
+
+fn own(apiserver: &ApiserverStatus) -> String {
+    let mark = if apiserver.blockers.is_empty() && apiserver.store_connected { "✅" } else { "❌" };
+    let services = count(apiserver.exported_services as usize, "service", "services");
+    let endpoints = count(apiserver.exported_endpoints as usize, "endpoint", "endpoints");
+    let (version, up) = (&apiserver.version, ago(apiserver.uptime_s));
+    format!("   {mark} apiserver {version}, up {up}, exports {services} with {endpoints}\n")
+}
+
+fn agents(status: &ClusterStatus) -> String {
+    let all = status.agents.len();
+    if all == 0 {
+        return "   ⚠️  no nodes in cluster.yaml\n".into();
+    }
+    let connected = status.agents.values().filter(|agent| is_connected(status, agent)).count();
+    let mut out = if connected == all {
+        format!("   ✅ all {} connected to all clusters\n", count(all, "node is", "nodes are"))
+    } else {
+        format!("   ❌ {} of {} not connected to all clusters\n", all - connected, count(all, "node", "nodes"))
+    };
+    let mut table =
+        Columns::new(6, ["NODE", "DATAPATH", "SYNCED", "HEARTBEAT", "FRONTENDS", "BACKENDS", "PLANS", "UP"]);
+    for (node, said) in &status.agents {
+        table.row(agent(node, said));
+    }
+    out += &table.text();
+    out
+}
+
+fn agent(node: &str, said: &Answer<AgentStatus>) -> [String; 8] {
+    let Answer::Got(agent) = said else {
+        let dash = || "-".to_string();
+        return [node.into(), "no answer".into(), dash(), dash(), dash(), dash(), dash(), dash()];
+    };
+    [
+        node.into(),
+        agent.datapath.to_string(),
+        if agent.synced { "yes" } else { "no" }.into(),
+        agent.heartbeat_age_ms.map_or("-".into(), |ms| format!("{} ago", ago(ms / 1000))),
+        agent.frontends.to_string(),
+        agent.backends.to_string(),
+        agent.plans.to_string(),
+        ago(agent.uptime_s),
+    ]
+}
+
+fn peers(apiserver: &ApiserverStatus) -> String {
+    if apiserver.peers.is_empty() {
+        return "   🔌 no peers: `tombolo connect` makes some\n".into();
+    }
+    let header = ["PEER", "ID", "SESSION", "SILENT", "SERVICES", "ENDPOINTS", "NODES", "REFUSED", "DETAIL"];
+    let mut table = Columns::new(6, header);
+    for peer in &apiserver.peers {
+        let (state, counts) = (&peer.state, &peer.state.counts);
+        table.row([
+            peer.name.to_string(),
+            or_dash(state.id.map(|id| id.to_string()).as_deref()),
+            session(state.session).into(),
+            ago(state.silent_ms / 1000),
+            counts.services.to_string(),
+            counts.endpoints.to_string(),
+            counts.nodes.to_string(),
+            counts.refused.to_string(),
+            or_dash(Some(&state.detail)),
+        ]);
+    }
+    format!("   🔌 {}:\n{}", count(apiserver.peers.len(), "peer", "peers"), table.text())
+}
+
+fn refused(apiserver: &ApiserverStatus) -> String {
+    let mut out = String::new();
+    for peer in &apiserver.peers {
+        let rules: Vec<String> = peer.refused.counts.iter().map(|(rule, n)| format!("{rule} ({n})")).collect();
+        if rules.is_empty() && peer.refused.examples.is_empty() {
+            continue;
+        }
+        let _ = writeln!(out, "   ⚠️  refused from {}: {}", peer.name, rules.join(", "));
+        for example in &peer.refused.examples {
+            let _ = writeln!(out, "      {}: {}: {}", example.rule, example.key, example.detail);
+        }
+    }
+    out
+}
+
+fn faults(apiserver: &ApiserverStatus) -> String {
+    if apiserver.faults.is_empty() {
+        return String::new();
+    }
+    let mut out = format!("   ⚠️  {} in the source:\n", count(apiserver.faults.len(), "fault", "faults"));
+    for fault in &apiserver.faults {
+        let _ = writeln!(out, "      {}: {}", fault.place, fault.message);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use expect_test::{Expect, expect};
+    use tombolo_core::id::{ClusterId, ClusterName, MaxClusters};
+    use tombolo_core::own::{PeerCounts, PeerSession, PeerState, RefusedExample, RefusedReport};
+    use tombolo_core::report::{FaultReport, PeerStatus};
+
+    use super::*;
+    use crate::status::judged;
+
+    fn name(text: &str) -> ClusterName {
+        ClusterName::new(text).unwrap()
+    }
+
+    fn id(n: u32) -> ClusterId {
+        ClusterId::new(n, MaxClusters::C255).unwrap()
+    }
+
+    fn state(n: u32, session: PeerSession, detail: &str) -> PeerState {
+        let counts = PeerCounts { services: 1, endpoints: 2, nodes: 2, refused: 0 };
+        PeerState { id: Some(id(n)), session, silent_ms: 2300, detail: detail.into(), counts }
+    }
+
+    fn apiserver() -> ApiserverStatus {
+        let peer = |n, text| PeerStatus {
+            name: name(text),
+            state: state(n, PeerSession::Ready, ""),
+            refused: RefusedReport::default(),
+            unused_imports: vec![],
+        };
+        ApiserverStatus {
+            cluster: name("ne"),
+            id: id(1),
+            version: "0.1.0".into(),
+            uptime_s: 312,
+            blockers: vec![],
+            peers: vec![peer(3, "fc"), peer(2, "we")],
+            faults: vec![],
+            exported_services: 1,
+            exported_endpoints: 2,
+            store_connected: true,
+        }
+    }
+
+    fn agent(node: &str) -> AgentStatus {
+        AgentStatus {
+            node: node.into(),
+            cluster: name("ne"),
+            version: "0.1.0".into(),
+            uptime_s: 300,
+            datapath: "ebpf".into(),
+            store_connected: true,
+            heartbeat_age_ms: Some(1200),
+            synced: true,
+            blockers: vec![],
+            peers: vec![(name("fc"), state(3, PeerSession::Ready, "")), (name("we"), state(2, PeerSession::Ready, ""))],
+            frontends: 1,
+            backends: 6,
+            plans: 4,
+        }
+    }
+
+    fn good() -> ClusterStatus {
+        ClusterStatus {
+            cluster: name("ne"),
+            id: id(1),
+            configured_peers: [name("we"), name("fc")].into(),
+            apiserver: Answer::Got(apiserver()),
+            agents: BTreeMap::from(["n1", "n2"].map(|n| (n.into(), Answer::Got(agent(n))))),
+            problems: vec![],
+        }
+    }
+
+    fn check(status: ClusterStatus, expected: &Expect) {
+        let clusters = vec![judged(status)];
+        let connected = clusters.iter().all(|c| c.problems.is_empty());
+        expected.assert_eq(&MeshStatus { connected, clusters }.text());
+    }
+
+    #[test]
+    fn all_connected() {
+        check(good(), &expect![[""]]);
+    }
+
+    #[test]
+    fn a_lost_peer_and_refused_records() {
+        let mut apiserver = apiserver();
+        apiserver.peers[1].state = state(2, PeerSession::Lost, "we.mesh.cilium.io:2379: connection refused");
+        apiserver.peers[0].refused = RefusedReport {
+            counts: vec![("address-loopback".into(), 2), ("cluster-name".into(), 1)],
+            examples: vec![RefusedExample {
+                key: "cilium/state/services/v1/fc/default/rebel-base".into(),
+                rule: "address-loopback".into(),
+                detail: "127.0.0.1".into(),
+            }],
+        };
+        apiserver.faults =
+            vec![FaultReport { place: "base.yaml#2".into(), message: "spec.ports[0].port: many".into() }];
+        check(ClusterStatus { apiserver: Answer::Got(apiserver), ..good() }, &expect![[""]]);
+    }
+
+    #[test]
+    fn what_does_not_answer_is_reported() {
+        let mut status = good();
+        status.apiserver = Answer::Failed("unix:/m/ne/run/apiserver.sock: entity not found".into());
+        status.agents.insert("n2".into(), Answer::Failed("unix:/m/ne/run/n2.sock: connection refused".into()));
+        check(status, &expect![[""]]);
+    }
+
+    #[test]
+    fn nothing_is_ready_at_the_start() {
+        let mut first = apiserver();
+        first.peers.pop();
+        first.blockers = vec!["source: not listed yet".into()];
+        let mut late = agent("n1");
+        (late.synced, late.heartbeat_age_ms, late.peers) = (false, None, vec![]);
+        let agents = BTreeMap::from([("n1".into(), Answer::Got(late))]);
+        check(ClusterStatus { apiserver: Answer::Got(first), agents, ..good() }, &expect![[""]]);
+    }
+
+    #[test]
+    fn a_cluster_on_its_own() {
+        let apiserver = ApiserverStatus { peers: vec![], ..apiserver() };
+        let alone = ClusterStatus {
+            configured_peers: [].into(),
+            apiserver: Answer::Got(apiserver),
+            agents: BTreeMap::new(),
+            ..good()
+        };
+        check(alone, &expect![[""]]);
+    }
+
+    #[test]
+    fn the_wrong_admin_service_is_noticed() {
+        let other = ApiserverStatus { cluster: name("we"), id: id(2), ..apiserver() };
+        let mut agent = agent("n1");
+        agent.cluster = name("we");
+        let agents = BTreeMap::from([("n1".into(), Answer::Got(agent))]);
+        let status = judged(ClusterStatus { apiserver: Answer::Got(other), agents, ..good() });
+        expect![[""]].assert_eq(&status.problems.join("\n"));
+    }
+
+    #[test]
+    fn json_keeps_the_values() {
+        let mut status = good();
+        status.agents = BTreeMap::from([("n2".into(), Answer::Failed("gone".into()))]);
+        let json = serde_json::to_value(judged(status)).unwrap();
+        assert_eq!(json["apiserver"]["answer"]["peers"][1]["state"]["session"], "ready");
+        assert_eq!(json["agents"]["n2"]["error"], "gone");
+        assert_eq!(json["problems"][0], "node n2: does not answer: gone");
+    }
+}
