@@ -1,6 +1,7 @@
 //! One cluster: its directory as the CLI knows it, its control plane, its nodes' agents, and its `rebel-base`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::etcd::{Engine, Server};
 use crate::manifest::{self, Endpoint, Readiness, Service, TARGET_PORT};
-use crate::operator::Terminal;
+use crate::operator::{self, Authority};
 use crate::process::{Process, Spec};
 use crate::programs;
 use crate::run::Run;
@@ -51,17 +52,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Lays out the directory, with a source of one Service without endpoints. Certificates and peers are the CLI's.
+    /// Lays out the directory by `tombolo init`, with a source of one Service without endpoints.
     ///
     /// # Errors
-    /// A file cannot be written.
-    pub fn lay_out(run: &Run, site: Site, engine: &Engine, datapath: Datapath) -> Result<Self> {
+    /// The CLI fails, or a file cannot be written.
+    pub fn lay_out(run: &Run, site: Site, engine: &Engine, authority: &Authority, datapath: Datapath) -> Result<Self> {
         let dir = run.dir().join(&site.name);
-        for sub in ["source", "tls", "peers", "run", "state"] {
-            fs::create_dir_all(dir.join(sub)).with_context(|| format!("make {sub}/ of cluster {}", site.name))?;
-        }
-        let etcd =
-            Server::new(engine.clone(), &site.name, &site.control, &dir.join("tls"), &dir.join("etcd"), &run.logs());
+        let (tls, data) = (dir.join("tls"), dir.join("etcd"));
+        let etcd = Server::new(engine.clone(), &site.name, &site.control, &tls, &data, &run.logs());
         let service = Service {
             namespace: "default".into(),
             name: "rebel-base".into(),
@@ -82,35 +80,26 @@ impl Cluster {
             etcd,
             service,
         };
-        cluster.write_files()?;
+        cluster.init(authority)?;
+        cluster.write_source("namespaces.yaml", &manifest::namespaces(&["default"]))?;
+        cluster.write_source("nodes.yaml", &manifest::nodes(&cluster.site))?;
+        cluster.write_source("rebel-base.yaml", &cluster.service.manifest())?;
         Ok(cluster)
     }
 
-    fn write_files(&self) -> Result<()> {
-        let Self { site, dir, .. } = self;
-        let mut text = format!(
-            "name: {}\nid: {}\nstore: {}\nadmin: unix:{}\nnodes:\n",
-            site.name,
-            site.id,
-            self.etcd.url(),
-            self.admin_socket().display(),
-        );
-        for node in 0..site.nodes.len() {
-            text += &format!("  {}: {}\n", site.nodes[node].name, self.agent_socket(node).display());
+    fn init(&self, authority: &Authority) -> Result<()> {
+        let site = &self.site;
+        let mut args: Vec<OsString> = vec!["init".into(), self.dir.clone().into()];
+        let mut flag = |flag: &str, value: OsString| args.extend([flag.into(), value]);
+        flag("--name", site.name.clone().into());
+        flag("--id", site.id.to_string().into());
+        flag("--ca", authority.dir().into());
+        flag("--store", self.etcd.url().into());
+        flag("--ip", site.control.address.to_string().into());
+        for node in &site.nodes {
+            flag("--node", format!("{0}=run/{0}.sock", node.name).into());
         }
-        manifest::write_whole(&dir.join("cluster.yaml"), &text)?;
-        let tls = |file: &str| dir.join("tls").join(file).display().to_string();
-        let store = format!(
-            "endpoints:\n- {}\ntrusted-ca-file: {}\ncert-file: {}\nkey-file: {}\n",
-            self.etcd.url(),
-            tls("ca.crt"),
-            tls("local.crt"),
-            tls("local.key"),
-        );
-        manifest::write_whole(&dir.join("store.yaml"), &store)?;
-        self.write_source("namespaces.yaml", &manifest::namespaces(&["default"]))?;
-        self.write_source("nodes.yaml", &manifest::nodes(site))?;
-        self.write_source("rebel-base.yaml", &self.service.manifest())
+        operator::tombolo(&args).map(drop)
     }
 
     /// Writes one file of the source, as a whole.
@@ -147,11 +136,6 @@ impl Cluster {
     /// What clients dial for `rebel-base` here.
     pub fn frontend(&self) -> SocketAddr {
         (self.service.address, self.service.port).into()
-    }
-
-    /// A terminal beside the control plane.
-    pub fn terminal(&self) -> Terminal {
-        Terminal::at(&self.site.control)
     }
 
     /// Starts the apiserver.

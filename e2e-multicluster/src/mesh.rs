@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::cluster::{Cluster, Datapath};
-use crate::operator::{self, Authority, Terminal};
+use crate::operator::{self, Authority};
 use crate::run::Run;
 use crate::{etcd, observe, story, topology};
 
@@ -53,14 +53,10 @@ impl Mesh {
         let engine = etcd::locate()?;
         let run = Run::begin(plan.janitor)?;
         let sites = topology::build(&run, plan.clusters, plan.nodes)?;
-        let terminal = Terminal::at(&sites.first().context("a mesh has a cluster")?.control);
-        let authority = Authority::create(&terminal, &run.dir().join("ca"))?;
+        let authority = Authority::create(&run.dir().join("ca"))?;
         let mut clusters = Vec::new();
         for site in sites {
-            let address = site.control.address.to_string();
-            let cluster = Cluster::lay_out(&run, site, &engine, plan.datapath)?;
-            authority.issue(&cluster.terminal(), &cluster.dir, &address)?;
-            clusters.push(cluster);
+            clusters.push(Cluster::lay_out(&run, site, &engine, &authority, plan.datapath)?);
         }
         Ok(Self { clusters, authority, pods: plan.pods, run: Some(run) })
     }
@@ -94,8 +90,9 @@ impl Mesh {
     /// `tombolo connect` fails.
     pub fn connect_all(&self) -> Result<()> {
         for (n, one) in self.clusters.iter().enumerate() {
-            for other in &self.clusters[n + 1..] {
-                operator::connect(&one.terminal(), &one.dir, &other.dir)?;
+            let others: Vec<_> = self.clusters[n + 1..].iter().map(|c| c.dir.as_path()).collect();
+            if !others.is_empty() {
+                operator::connect(&one.dir, &others)?;
             }
         }
         Ok(())

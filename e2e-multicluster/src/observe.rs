@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
-use tombolo_certs::TlsFiles;
+use tombolo_certs::{MESH_DOMAIN, Role, TlsFiles};
 use tombolo_core::own::PeerSession;
 use tombolo_core::report::{AgentStatus, ApiserverStatus, ServiceView};
-use tombolo_store::dial::admin_channel;
+use tombolo_store::admin_channel;
 use tombolo_wire::admin::{AgentClient, ApiserverClient};
 
 use crate::clock::{Seen, wait_until};
@@ -66,11 +66,11 @@ impl AgentWindow {
 /// # Errors
 /// It does not answer.
 pub fn apiserver_status(cluster: &Cluster) -> Result<ApiserverStatus> {
-    let tls = cluster.dir.join("tls");
-    let tls = TlsFiles { ca: tls.join("ca.crt"), cert: tls.join("admin.crt"), key: tls.join("admin.key") };
+    let tls = TlsFiles::of(&cluster.dir.join("tls"), Role::Admin);
+    let name = format!("{}.{MESH_DOMAIN}", cluster.site.name);
     let url = format!("unix:{}", cluster.admin_socket().display());
     runtime()?.block_on(async {
-        let channel = admin_channel(&url, Some(&tls), None).await?;
+        let channel = admin_channel(&url, Some(&tls), Some(&name)).await?;
         Ok(ApiserverClient::new(channel).status().await?)
     })
 }

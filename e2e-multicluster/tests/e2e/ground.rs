@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tombolo_e2e::answers::Tally;
 use tombolo_e2e::clock::{Seen, wait_until};
+use tombolo_e2e::cluster::Datapath;
+use tombolo_e2e::etcd::Server;
+use tombolo_e2e::mesh::{Mesh, Plan};
 use tombolo_e2e::process::{Membership, Process, Spec};
 use tombolo_e2e::run::{self, Run};
 use tombolo_e2e::topology::{self, Link, Place, Site};
@@ -18,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "ground: the fabric joins places and leads nowhere else", body: fabric },
     Case { name: "ground: load is open loop and counts late answers as failed", body: open_loop },
     Case { name: "ground: a process that dies is noticed, with the end of its log", body: death },
+    Case { name: "ground: directories are laid out and etcd serves them, killed and restarted", body: stores },
     Case { name: "ground: a killed owner leaves nothing behind", body: killed_owner },
 ];
 
@@ -103,6 +107,26 @@ fn death() -> Result<()> {
     })?;
     let text = error.to_string();
     ensure!(text.contains("exit status: 3") && text.contains("famous last words"), "{text}");
+    Ok(())
+}
+
+fn stores() -> Result<()> {
+    let plan =
+        Plan { clusters: &[("ne", 1), ("we", 2)], nodes: 1, pods: 0, datapath: Datapath::None, janitor: janitor() };
+    let mut mesh = Mesh::lay_out(&plan)?;
+    mesh.connect_all()?;
+    ensure!(mesh.clusters[0].dir.join("peers/we").exists() && mesh.clusters[1].dir.join("peers/ne").exists());
+    let etcd = &mut mesh.clusters[0].etcd;
+    let actions: [fn(&mut Server) -> Result<()>; 3] = [Server::start, Server::restart, Server::restart_empty];
+    for action in actions {
+        action(etcd)?;
+        let address = SocketAddr::from((etcd.place().address, tombolo_e2e::etcd::PORT));
+        wait_until("etcd to listen", SOON, || {
+            etcd.alive()?;
+            let seen = netns::inside(&etcd.place().netns, || Ok(TcpStream::connect(address)?));
+            Ok(seen.map_or_else(|e| Seen::NotYet(e.to_string()), |_| Seen::Ready(())))
+        })?;
+    }
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use anyhow::Result;
 use tombolo_e2e::answers::DEVIATIONS;
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::needs::Missing;
-use tombolo_e2e::programs;
 use tombolo_e2e::scenario::{Outcome, RATE, Report, Step};
 use tombolo_e2e::story::{chapter, say};
+use tombolo_e2e::{operator, programs};
 
 pub(crate) fn missing(all: &[Missing]) {
     chapter("The demo needs something that is not here");
@@ -19,8 +19,8 @@ pub(crate) fn missing(all: &[Missing]) {
 pub(crate) fn mesh(mesh: &mut Mesh) -> Result<()> {
     chapter("What `tombolo status` says in ne");
     let ne = mesh.cluster("ne");
-    let text = ne.terminal().tombolo(&["status".as_ref(), "--cluster".as_ref(), ne.dir.as_os_str()])?;
-    text.lines().for_each(|line| say(&format!("   {line}")));
+    let said = operator::try_tombolo(&["status".as_ref(), "--cluster".as_ref(), ne.dir.as_os_str()])?;
+    said.out.lines().chain(said.err.lines()).for_each(|line| say(&format!("   {line}")));
     Ok(())
 }
 
