@@ -31,9 +31,9 @@ pub struct Node {
     pub name: String,
     /// Where it is.
     pub place: Place,
-    /// Its cluster's id.
-    cluster: u8,
-    /// Its number, from 1.
+    /// Its site's number.
+    site: u8,
+    /// Its own number in the site, from 1.
     number: u8,
 }
 
@@ -44,6 +44,8 @@ pub struct Site {
     pub name: String,
     /// The cluster's id.
     pub id: u8,
+    /// The site's number, from 1: its ranges and addresses come from it, so that two clusters may have one id.
+    pub number: u8,
     /// Where etcd and the apiserver run.
     pub control: Place,
     /// Its nodes.
@@ -53,25 +55,25 @@ pub struct Site {
 impl Node {
     /// The range of its pods, a /24.
     pub fn pod_range(&self) -> String {
-        format!("10.{}.{}.0/24", self.cluster, self.number)
+        format!("10.{}.{}.0/24", self.site, self.number)
     }
 
     /// The address of its n-th pod, from 1.
     pub fn pod(&self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, self.cluster, self.number, n)
+        Ipv4Addr::new(10, self.site, self.number, n)
     }
 }
 
 impl Site {
     /// The range of its services, a /16.
     pub fn service_range(&self) -> String {
-        format!("10.{}.0.0/16", 96 + self.id)
+        format!("10.{}.0.0/16", 96 + self.number)
     }
 
     /// The cluster IP of its n-th service, from 1.
     pub fn service(&self, n: u16) -> Ipv4Addr {
         let [high, low] = n.to_be_bytes();
-        Ipv4Addr::new(10, 96 + self.id, high, low)
+        Ipv4Addr::new(10, 96 + self.number, high, low)
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
@@ -84,7 +86,8 @@ impl Site {
 /// # Errors
 /// `ip` fails, or a cgroup cannot be made; the run undoes what was made before.
 pub fn build(run: &Run, clusters: &[(&str, u8)], nodes: u8) -> Result<Vec<Site>> {
-    let sites = clusters.iter().map(|(name, id)| site(run, name, *id, nodes)).collect::<Result<Vec<_>>>()?;
+    let sites = (1..).zip(clusters).map(|(number, (name, id))| site(run, name, *id, number, nodes));
+    let sites = sites.collect::<Result<Vec<_>>>()?;
     let fabric = run.netns("fabric");
     let places: Vec<&Place> = sites.iter().flat_map(Site::places).collect();
 
@@ -128,18 +131,18 @@ pub enum Link {
     Down,
 }
 
-fn site(run: &Run, name: &str, id: u8, nodes: u8) -> Result<Site> {
+fn site(run: &Run, name: &str, id: u8, site: u8, nodes: u8) -> Result<Site> {
     let place = |leaf: &str, last: u8| -> Result<Place> {
         let leaf = format!("{name}-{leaf}");
-        let address = Ipv4Addr::new(172, 30, id, last);
+        let address = Ipv4Addr::new(172, 30, site, last);
         Ok(Place { netns: run.netns(&leaf), cgroup: run.make_cgroup(&leaf)?, address })
     };
     let control = place("control", 1)?;
     let nodes = (1..=nodes).map(|number| {
         let name = format!("{name}-{number}");
-        Ok(Node { name, place: place(&number.to_string(), 10 + number)?, cluster: id, number })
+        Ok(Node { name, place: place(&number.to_string(), 10 + number)?, site, number })
     });
-    Ok(Site { name: name.to_owned(), id, control, nodes: nodes.collect::<Result<_>>()? })
+    Ok(Site { name: name.to_owned(), id, number: site, control, nodes: nodes.collect::<Result<_>>()? })
 }
 
 fn fabric_script(places: &[&Place]) -> String {
@@ -204,8 +207,8 @@ mod tests {
     #[test]
     fn a_place_gets_its_address_and_the_other_nodes_pods_and_no_default_route() {
         let node =
-            |number: u8| Node { name: format!("we-{number}"), place: place("x", 10 + number), cluster: 2, number };
-        let site = Site { name: "we".into(), id: 2, control: place("c", 1), nodes: vec![node(1), node(2)] };
+            |number: u8| Node { name: format!("we-{number}"), place: place("x", 10 + number), site: 2, number };
+        let site = Site { name: "we".into(), id: 7, number: 2, control: place("c", 1), nodes: vec![node(1), node(2)] };
         expect![[r#"
             link set lo up
             addr add 172.30.2.11/16 dev eth0
