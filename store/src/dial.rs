@@ -90,11 +90,7 @@ pub enum Reconnect {
 ///
 /// `server_name` is the name the server's certificate must have; None: the URL's host, `localhost` for a socket.
 /// A socket without `tls` is plain.
-pub async fn admin_channel(
-    url: &str,
-    tls: Option<&TlsFiles>,
-    server_name: Option<&str>,
-) -> Result<Channel, DialError> {
+pub async fn admin_channel(url: &str, tls: Option<&TlsFiles>, server_name: Option<&str>) -> Result<Channel, DialError> {
     let target = Target::parse(url, server_name)?;
     if tls.is_none() && matches!(target.place, Place::Tcp { .. }) {
         return Err(DialError { endpoint: target.text, cause: DialCause::NoTls });
@@ -113,7 +109,8 @@ fn endpoint() -> Endpoint {
 
 impl Target {
     fn parse(text: &str, server_name: Option<&str>) -> Result<Self, DialError> {
-        let place = Place::parse(text).ok_or_else(|| DialError { endpoint: text.into(), cause: DialCause::BadEndpoint })?;
+        let place =
+            Place::parse(text).ok_or_else(|| DialError { endpoint: text.into(), cause: DialCause::BadEndpoint })?;
         let own_name = match &place {
             Place::Tcp { host, .. } => host.as_str(),
             Place::Unix(_) => "localhost",

@@ -177,12 +177,12 @@ async fn accept_all(listener: Listener, tasks: &TaskTracker, tx: &mpsc::Sender<i
             async move {
                 match timeout(HANDSHAKE_TIMEOUT, handshake(io, tls, remote)).await {
                     Ok(Ok(connection)) => {
-                        drop(slot);
                         let _server_gone = tx.send(Ok(connection)).await;
                     }
                     Ok(Err(error)) => debug!(?remote, %error, "handshake failed"),
                     Err(_) => debug!(?remote, "handshake timed out"),
                 }
+                drop(slot);
             }
             .instrument(info_span!("handshake")),
         );
@@ -194,7 +194,9 @@ impl Socket {
         match self {
             Self::Tcp(tcp) => {
                 let (stream, remote) = tcp.accept().await?;
-                stream.set_nodelay(true)?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%remote, %error, "no TCP_NODELAY");
+                }
                 Ok((Stream::new(stream), Some(remote)))
             }
             Self::Unix(unix) => Ok((Stream::new(unix.accept().await?.0), None)),

@@ -7,11 +7,20 @@
 //!
 //! Left out: the meaning of keys and values, and every judgement about silence (`tombolo_core::hold`).
 
+pub(crate) mod connection;
+pub(crate) mod driver;
+pub(crate) mod fsm;
+mod life;
+#[cfg(test)]
+mod tests;
+mod track;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tombolo_core::id::{Epoch, Revision};
+use tracing::{Instrument, info_span};
 
 use crate::config::StoreConfig;
 use crate::dial::DialError;
@@ -144,9 +153,15 @@ pub enum SessionError {
 /// Starts a session; it ends when `cancel` is cancelled or the receiver is dropped.
 pub fn session(spec: SessionSpec, tasks: &TaskTracker, cancel: CancellationToken) -> mpsc::Receiver<SessionEvent> {
     let (tx, rx) = mpsc::channel(QUEUE);
-    tasks.spawn(async move {
-        let _ = (spec, tx);
-        cancel.cancelled().await;
-    });
+    let span = info_span!("session", store = %spec.store.endpoints.join(","));
+    tasks.spawn(
+        async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = driver::run(spec, tx) => {}
+            }
+        }
+        .instrument(span),
+    );
     rx
 }

@@ -1,16 +1,34 @@
 //! A writer: a set of keys kept in a store as it should be.
+//!
+//! It lists and watches its own prefixes, so that it writes differences only, repairs what others changed or deleted,
+//! and fills a store that was emptied. Keys live by leases and are deleted explicitly. A scope's canary is written when
+//! nothing of the scope is pending, in a later transaction than the last of its keys.
+//!
+//! Left out: fencing of two writers on one store; both would repair each other's keys.
+
+mod leases;
+mod plan;
+mod shell;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tombolo_core::id::{Epoch, Revision};
+use tracing::{Instrument, info_span};
 
+use self::plan::Planner;
+use crate::clock;
 use crate::config::StoreConfig;
-use crate::session::SessionError;
+use crate::session::driver::Driver;
+use crate::session::fsm::Plan;
+use crate::session::{SessionError, Watch};
 
 /// A set of keys that is completed as one: a prefix, or one peer's part of a prefix.
 pub type Scope = String;
@@ -54,43 +72,70 @@ pub struct WriterStatus {
 /// A handle; the work is done by a task. Clones are the same writer.
 #[derive(Clone)]
 pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    planner: Mutex<Planner>,
     status: watch::Sender<WriterStatus>,
+    wake: Notify,
 }
 
 impl Writer {
     /// Starts a writer; it ends when `cancel` is cancelled, leaving its keys to their leases.
     pub fn start(spec: WriterSpec, tasks: &TaskTracker, cancel: CancellationToken) -> Self {
-        let _ = (spec, tasks, cancel);
-        Self { status: watch::Sender::default() }
+        let WriterSpec { store, scope_of, prefixes, heartbeats, every } = spec;
+        let span = info_span!("writer", store = %store.endpoints.join(","));
+        let watches = prefixes.iter().map(|prefix| Watch { prefix: prefix.clone(), canary: None }).collect();
+        let driver = Driver::new(store, Plan { heartbeat: None, first: None, watches });
+        let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        let planner = Mutex::new(Planner::new(scope_of, prefixes, heartbeats, every_ms));
+        let shared = Arc::new(Shared { planner, status: watch::Sender::default(), wake: Notify::new() });
+        let task = shell::run(Arc::clone(&shared), driver);
+        tasks.spawn(
+            async move {
+                tokio::select! {
+                    () = cancel.cancelled() => {}
+                    () = task => {}
+                }
+            }
+            .instrument(span),
+        );
+        Self { shared }
     }
 
     /// This key should have this value from now on.
-    pub fn put(&self, key: impl Into<String>, value: impl Into<Bytes>) {
-        let _ = (key.into(), value.into());
+    pub fn put(&self, key: impl AsRef<str>, value: impl Into<Bytes>) {
+        self.change(|planner| planner.put(key.as_ref(), value.into(), clock::now()));
     }
 
     /// This key should not exist from now on.
-    pub fn delete(&self, key: impl Into<String>) {
-        let _ = key.into();
+    pub fn delete(&self, key: impl AsRef<str>) {
+        self.change(|planner| planner.delete(key.as_ref()));
     }
 
     /// The first complete set of the scope was handed over: its surplus is deleted and then the canary written.
     pub fn complete(&self, scope: impl Into<Scope>, canary: Option<(String, Bytes)>) {
-        let _ = (scope.into(), canary);
+        self.change(|planner| planner.complete(scope.into(), canary, clock::now()));
     }
 
     /// Nothing of the scope should exist from now on: its canary is deleted first, then its keys.
     pub fn retire(&self, scope: &str) {
-        let _ = scope;
+        self.change(|planner| planner.retire(scope));
     }
 
-    /// Where it stands now.
+    /// Where it stands now, with all changes handed over so far.
     pub fn status(&self) -> WriterStatus {
-        self.status.borrow().clone()
+        self.shared.planner.lock().status()
     }
 
     /// Follows where it stands.
     pub fn subscribe(&self) -> watch::Receiver<WriterStatus> {
-        self.status.subscribe()
+        self.shared.status.subscribe()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Planner)) {
+        change(&mut self.shared.planner.lock());
+        self.shared.wake.notify_one();
     }
 }

@@ -9,3 +9,5 @@ pub mod admin;
 pub mod cilium;
 pub mod etcd_config;
 pub mod own;
+
+mod proto;

@@ -9,10 +9,7 @@ use hickory_resolver::net::NetError;
 use super::error::DialCause;
 
 /// The addresses of a host, in the order to try them; never empty.
-pub(super) async fn resolve(
-    host: &str,
-    aliases: &BTreeMap<String, Vec<IpAddr>>,
-) -> Result<Vec<IpAddr>, DialCause> {
+pub(super) async fn resolve(host: &str, aliases: &BTreeMap<String, Vec<IpAddr>>) -> Result<Vec<IpAddr>, DialCause> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![ip]);
     }

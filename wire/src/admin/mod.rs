@@ -1,17 +1,29 @@
-//! The admin protocol: what the CLI asks apiservers and agents, over gRPC.
+//! The admin protocol: what the CLI asks apiservers and agents, over gRPC (`proto/admin.proto`).
+//!
+//! Who may connect is decided outside, by the listener: mutual TLS for an apiserver, a socket's mode for an agent.
 
 use std::sync::Arc;
 
 use tombolo_core::id::ServiceKey;
 use tombolo_core::report::{AgentStatus, ApiserverStatus, Explanation, ServiceView};
 
-/// What an apiserver answers.
+mod client;
+mod explanation;
+mod server;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use client::{AdminError, AgentClient, ApiserverClient};
+pub use server::{AgentService, ApiserverService};
+
+/// What an apiserver answers. Called on the server's task: answer from a value that is at hand.
 pub trait ApiserverAdmin: Send + Sync + 'static {
     /// Its status, now.
     fn status(&self) -> ApiserverStatus;
 }
 
-/// What an agent answers.
+/// What an agent answers. Called on the server's task: answer from a value that is at hand.
 pub trait AgentAdmin: Send + Sync + 'static {
     /// Its status, now.
     fn status(&self) -> AgentStatus;
@@ -23,82 +35,10 @@ pub trait AgentAdmin: Send + Sync + 'static {
 
 /// The apiserver's gRPC service: a tower service for any HTTP/2 server, of any body type.
 pub fn apiserver_service<A: ApiserverAdmin>(admin: Arc<A>) -> ApiserverService<A> {
-    ApiserverService { _admin: admin }
+    ApiserverService::new(admin)
 }
 
 /// The agent's gRPC service.
 pub fn agent_service<A: AgentAdmin>(admin: Arc<A>) -> AgentService<A> {
-    AgentService { _admin: admin }
-}
-
-/// See [`apiserver_service`]. Implements `tower::Service<http::Request<B>>` and `tonic::server::NamedService`.
-pub struct ApiserverService<A> {
-    _admin: Arc<A>,
-}
-
-/// See [`agent_service`]. Implements `tower::Service<http::Request<B>>` and `tonic::server::NamedService`.
-pub struct AgentService<A> {
-    _admin: Arc<A>,
-}
-
-/// Why a question was not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// The call failed.
-    #[error("{code}: {message}")]
-    Call {
-        /// The gRPC code's name.
-        code: String,
-        /// The server's or the transport's text.
-        message: String,
-    },
-    /// The answer has a value this program does not know; is it older than the server?
-    #[error("the answer's {0} is not understood: this program may be older than the server")]
-    Answer(&'static str),
-}
-
-/// Asks an apiserver.
-#[derive(Clone, Debug)]
-pub struct ApiserverClient {
-    _channel: tonic::transport::Channel,
-}
-
-impl ApiserverClient {
-    /// A client over an established channel.
-    pub fn new(channel: tonic::transport::Channel) -> Self {
-        Self { _channel: channel }
-    }
-
-    /// Its status, now.
-    pub async fn status(&mut self) -> Result<ApiserverStatus, AdminError> {
-        unimplemented!()
-    }
-}
-
-/// Asks an agent.
-#[derive(Clone, Debug)]
-pub struct AgentClient {
-    _channel: tonic::transport::Channel,
-}
-
-impl AgentClient {
-    /// A client over an established channel.
-    pub fn new(channel: tonic::transport::Channel) -> Self {
-        Self { _channel: channel }
-    }
-
-    /// Its status, now.
-    pub async fn status(&mut self) -> Result<AgentStatus, AdminError> {
-        unimplemented!()
-    }
-
-    /// Every global service with its tables.
-    pub async fn services(&mut self) -> Result<Vec<ServiceView>, AdminError> {
-        unimplemented!()
-    }
-
-    /// Why one service's tables are what they are; `None` when it is no global service there.
-    pub async fn explain(&mut self, _service: &ServiceKey) -> Result<Option<Explanation>, AdminError> {
-        unimplemented!()
-    }
+    AgentService::new(admin)
 }

@@ -12,9 +12,13 @@ pub mod key;
 mod config;
 mod json;
 mod json_values;
+#[cfg(test)]
+mod laws;
 mod node;
 mod service;
 mod slice;
+#[cfg(test)]
+mod tests;
 mod timestamp;
 #[cfg(test)]
 mod vectors;
@@ -66,7 +70,7 @@ pub enum DecodeError {
     #[error(transparent)]
     ClusterId(#[from] IdError),
     /// The record speaks for another cluster.
-    #[error("cluster is {got:?}, expected {expected:?}")]
+    #[error("cluster is {got:?}, expected {expected}")]
     ClusterName {
         /// What the record says.
         got: String,

@@ -13,7 +13,8 @@ use tombolo_core::record::{
 };
 
 use super::key::Kind;
-use super::{PeerIdentity, config, decode, decode_config, encode_config, json, node, service, slice, validate_config};
+use super::tests::east;
+use super::{config, decode, decode_config, encode_config, json, node, service, slice, validate_config};
 
 fn vectors() -> Vec<Value> {
     serde_json::from_str(include_str!("../../tests/data/vectors.json")).unwrap()
@@ -25,11 +26,6 @@ fn derived(max: u16) -> Value {
         _ => include_str!("../../tests/data/derived-511.json"),
     };
     serde_json::from_str(text).unwrap()
-}
-
-fn east() -> PeerIdentity {
-    let max = MaxClusters::C255;
-    PeerIdentity { name: ClusterName::new("east").unwrap(), id: ClusterId::new(3, max).unwrap(), max }
 }
 
 fn unhex(text: &str) -> Vec<u8> {

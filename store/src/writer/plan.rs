@@ -1,0 +1,585 @@
+//! The writer without its IO: what should be, what the store holds, and the next thing to do about the difference.
+//!
+//! Keys that differ wait in one queue, in the order they were asked for, each at most once and with its latest value:
+//! the queue is never longer than the set of keys. One transaction is under way at a time, so that order is kept. While
+//! nothing is under way a key goes out at once; what comes meanwhile is the next batch.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tombolo_core::id::{Epoch, Millis, Revision};
+use tracing::error;
+
+use super::leases::Leases;
+use super::{Beat, Scope, ScopeOf, WriterStatus};
+use crate::session::connection::{is_prefix, prefix_end};
+use crate::session::fsm::{Command, Record};
+use crate::session::{SessionError, SessionEvent};
+
+/// Operations a transaction, at most (etcd's default `--max-txn-ops`).
+pub(crate) const TXN_OPS: usize = 128;
+/// Bytes a transaction, about: etcd refuses requests over 1.5 MiB.
+pub(crate) const TXN_BYTES: usize = 1 << 20;
+
+pub(crate) type Key = Arc<str>;
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Put { key: Key, value: Bytes, lease: i64 },
+    Delete { key: Key },
+}
+
+/// The next thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Txn(Vec<Op>),
+    Grant,
+    Renew(i64),
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Written {
+        revision: i64,
+    },
+    /// A lease of the transaction is gone.
+    LeaseGone,
+    /// The store will never take this transaction as it is.
+    Rejected {
+        reason: String,
+    },
+    Granted {
+        id: i64,
+    },
+    /// `ttl_s` None: the lease is gone.
+    Renewed {
+        id: i64,
+        ttl_s: Option<i64>,
+    },
+}
+
+struct Desired {
+    value: Bytes,
+    canary_of: Option<Scope>,
+}
+
+/// What the store holds at a key; no value: we deleted it at that revision.
+struct Known {
+    value: Option<Bytes>,
+    revision: i64,
+    lease: i64,
+}
+
+#[derive(Default)]
+struct ScopeState {
+    complete: bool,
+    canary: Option<Key>,
+    /// Its keys that are queued or under way.
+    open: usize,
+    /// Keys in the store that should not be.
+    surplus: BTreeSet<Key>,
+}
+
+struct BeatState {
+    key: String,
+    make: fn(u64) -> Bytes,
+    due: Millis,
+}
+
+/// See the module.
+pub(crate) struct Planner {
+    scope_of: ScopeOf,
+    prefixes: Vec<String>,
+    beats: Vec<BeatState>,
+    every_ms: u64,
+    desired: BTreeMap<Key, Desired>,
+    known: BTreeMap<Key, Known>,
+    scopes: BTreeMap<Scope, ScopeState>,
+    queue: VecDeque<Key>,
+    /// What is in the queue, and the scope that each is counted open in.
+    queued: BTreeMap<Key, Option<Scope>>,
+    /// The transaction under way, likewise.
+    flight: Vec<(Op, Option<Scope>)>,
+    batch_max: usize,
+    leases: Leases,
+    listed: BTreeSet<usize>,
+    epoch: Epoch,
+    revision: Revision,
+    reason: Option<SessionError>,
+}
+
+impl Planner {
+    pub(crate) fn new(scope_of: ScopeOf, prefixes: Vec<String>, beats: Vec<Beat>, every_ms: u64) -> Self {
+        let beats = beats.into_iter().map(|(key, make)| BeatState { key, make, due: Millis(0) }).collect();
+        Self {
+            scope_of,
+            prefixes,
+            beats,
+            every_ms,
+            desired: BTreeMap::new(),
+            known: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+            queue: VecDeque::new(),
+            queued: BTreeMap::new(),
+            flight: Vec::new(),
+            batch_max: TXN_OPS,
+            leases: Leases::default(),
+            listed: BTreeSet::new(),
+            epoch: Epoch(0),
+            revision: Revision(0),
+            reason: None,
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: &str, value: Bytes, now: Millis) {
+        debug_assert!(self.prefixes.iter().any(|p| covers(p, key)), "{key} is in none of the writer's prefixes");
+        let key = self.intern(key);
+        let canary_of = self.desired.get(&key).and_then(|d| d.canary_of.clone());
+        self.desired.insert(Arc::clone(&key), Desired { value, canary_of });
+        self.settle_surplus(&key);
+        self.reconsider(&key, now);
+    }
+
+    pub(crate) fn delete(&mut self, key: &str) {
+        let key = self.intern(key);
+        if let Some(Desired { canary_of: Some(scope), .. }) = self.desired.remove(&key)
+            && let Some(state) = self.scopes.get_mut(&scope)
+        {
+            state.canary = None;
+        }
+        self.settle_surplus(&key);
+        self.enqueue(key);
+    }
+
+    pub(crate) fn complete(&mut self, scope: Scope, canary: Option<(String, Bytes)>, now: Millis) {
+        let key = canary.as_ref().map(|(key, _)| self.intern(key));
+        let state = self.scopes.entry(scope.clone()).or_default();
+        state.complete = true;
+        let old = std::mem::replace(&mut state.canary, key.clone());
+        let surplus: Vec<_> = state.surplus.iter().cloned().collect();
+        surplus.into_iter().for_each(|key| self.enqueue(key));
+        if let Some(old) = old.filter(|old| Some(old) != key.as_ref()) {
+            self.delete(&old);
+        }
+        if let (Some(key), Some((_, value))) = (key, canary) {
+            self.desired.insert(Arc::clone(&key), Desired { value, canary_of: Some(scope) });
+            self.settle_surplus(&key);
+            let counted = self.queued.get_mut(&key).and_then(Option::take);
+            self.close(counted);
+            self.reconsider(&key, now);
+        }
+    }
+
+    pub(crate) fn retire(&mut self, scope: &str) {
+        let state = self.scopes.entry(scope.into()).or_default();
+        state.complete = true;
+        let surplus: Vec<_> = state.surplus.iter().cloned().collect();
+        if let Some(canary) = state.canary.take() {
+            self.delete(&canary);
+        }
+        let ours = |key: &&Key| (self.scope_of)(key).as_deref() == Some(scope);
+        let keys: Vec<_> = self.desired.keys().filter(ours).cloned().collect();
+        keys.into_iter().for_each(|key| self.delete(&key));
+        surplus.into_iter().for_each(|key| self.enqueue(key));
+    }
+
+    /// Takes what the session on the own prefixes tells.
+    pub(crate) fn hear(&mut self, output: Command, now: Millis) {
+        match output {
+            Command::Emit(SessionEvent::Connected { epoch }) => self.connected(epoch, now),
+            Command::Emit(SessionEvent::Relisting { watch, .. }) => self.relisting(watch),
+            Command::Emit(SessionEvent::Listed { watch, .. }) => self.listed(watch, now),
+            Command::Emit(SessionEvent::Lost { reason }) => self.lost(reason),
+            Command::Records { upserts, deletes, revision, .. } => {
+                upserts.into_iter().for_each(|record| self.saw(record, now));
+                deletes.iter().for_each(|key| self.saw_delete(key, revision.0, now));
+            }
+            _ => {}
+        }
+    }
+
+    /// The next thing to do, if it can be done now. `unix_ms` is for the heartbeats' values.
+    pub(crate) fn next(&mut self, now: Millis, unix_ms: u64) -> Option<Work> {
+        if !self.is_connected() {
+            return None;
+        }
+        if let Some(id) = self.leases.want_renewal(now) {
+            return Some(Work::Renew(id));
+        }
+        if !self.flight.is_empty() {
+            return None;
+        }
+        let (ops, short) = self.batch(now, unix_ms);
+        if ops.is_empty() {
+            return (short && self.leases.want_grant()).then_some(Work::Grant);
+        }
+        self.flight = ops;
+        Some(Work::Txn(self.flight.iter().map(|(op, _)| op.clone()).collect()))
+    }
+
+    /// Takes the answer to a [`Work`].
+    pub(crate) fn done(&mut self, done: Done, now: Millis) {
+        match done {
+            Done::Written { revision } => self.written(revision, now),
+            Done::LeaseGone => self.lease_gone(now),
+            Done::Rejected { reason } => self.rejected(&reason),
+            Done::Granted { id } => self.leases.granted(id, now),
+            Done::Renewed { id, ttl_s } => {
+                self.leases.renewed(id, ttl_s, now);
+                if ttl_s.is_none() {
+                    self.reconsider_all(|known| known.lease == id, now);
+                }
+            }
+        }
+    }
+
+    /// When [`Self::next`] may have something to do by itself.
+    pub(crate) fn deadline(&self) -> Option<Millis> {
+        if !self.is_connected() {
+            return None;
+        }
+        let can_beat = self.flight.is_empty() && self.leases.any().is_some();
+        let beat = self.beats.iter().map(|b| b.due).min().filter(|_| can_beat);
+        beat.into_iter().chain(self.leases.deadline()).min()
+    }
+
+    pub(crate) fn status(&self) -> WriterStatus {
+        WriterStatus {
+            connected: self.is_connected(),
+            epoch: self.epoch,
+            pending: self.queue.len() + self.flight.iter().filter(|(op, _)| !self.is_beat(op.key())).count(),
+            revision: self.revision,
+            reason: self.reason.clone(),
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.reason.is_none() && self.epoch.0 > 0 && self.listed.len() == self.prefixes.len()
+    }
+
+    fn connected(&mut self, epoch: Epoch, now: Millis) {
+        if epoch != self.epoch {
+            self.leases.forget();
+        }
+        self.leases.reconnected(now);
+        self.epoch = epoch;
+        self.reason = None;
+        for beat in &mut self.beats {
+            beat.due = now;
+        }
+    }
+
+    /// What was under way may or may not have happened: the next list will tell.
+    fn lost(&mut self, reason: SessionError) {
+        self.reason = Some(reason);
+        self.listed.clear();
+        self.requeue();
+    }
+
+    /// What was known of this prefix is forgotten: the list says all of it again.
+    fn relisting(&mut self, watch: usize) {
+        self.listed.remove(&watch);
+        let prefix = self.prefixes[watch].clone();
+        for key in keys_in(&self.known, &prefix) {
+            self.known.remove(&key);
+            self.settle_surplus(&key);
+        }
+    }
+
+    fn listed(&mut self, watch: usize, now: Millis) {
+        self.listed.insert(watch);
+        let prefix = self.prefixes[watch].clone();
+        for key in keys_in(&self.desired, &prefix) {
+            self.reconsider(&key, now);
+        }
+        if self.is_connected() {
+            self.recount_leases();
+        }
+    }
+
+    fn saw(&mut self, record: Record, now: Millis) {
+        let Record { key, value, revision, lease, .. } = record;
+        if self.is_beat(&key) {
+            return;
+        }
+        let key = self.intern(&key);
+        if self.known.get(&key).is_none_or(|known| known.revision <= revision) {
+            self.learn(&key, Known { value: Some(value), revision, lease });
+            self.reconsider(&key, now);
+        }
+    }
+
+    fn saw_delete(&mut self, key: &str, revision: i64, now: Millis) {
+        let key = self.intern(key);
+        if let Some(known) = self.known.get(&key)
+            && known.revision <= revision
+        {
+            self.leases.count(known.lease, false);
+            self.known.remove(&key);
+            self.settle_surplus(&key);
+            self.reconsider(&key, now);
+        }
+    }
+
+    /// One allocation a key, shared by all maps.
+    fn intern(&self, key: &str) -> Key {
+        let desired = self.desired.get_key_value(key).map(|(key, _)| key);
+        desired.or_else(|| self.known.get_key_value(key).map(|(key, _)| key)).cloned().unwrap_or_else(|| key.into())
+    }
+
+    fn learn(&mut self, key: &Key, known: Known) {
+        self.leases.count(known.lease, true);
+        if let Some(old) = self.known.insert(Arc::clone(key), known) {
+            self.leases.count(old.lease, false);
+        }
+        self.settle_surplus(key);
+    }
+
+    fn recount_leases(&mut self) {
+        self.leases.recount(self.known.values().map(|k| k.lease));
+    }
+
+    /// Keeps the index of surplus keys right after a change of what is desired or known.
+    fn settle_surplus(&mut self, key: &Key) {
+        let is_surplus = self.exists(key) && !self.desired.contains_key(key);
+        if let Some(scope) = (self.scope_of)(key) {
+            let state = self.scopes.entry(scope).or_default();
+            if is_surplus {
+                state.surplus.insert(Arc::clone(key));
+            } else {
+                state.surplus.remove(key);
+            }
+        }
+    }
+
+    fn exists(&self, key: &str) -> bool {
+        self.known.get(key).is_some_and(|known| known.value.is_some())
+    }
+
+    /// Queues the key if the store differs from what should be.
+    fn reconsider(&mut self, key: &Key, now: Millis) {
+        let differs = match self.desired.get(key) {
+            Some(desired) => {
+                let known = self.known.get(key).filter(|known| known.value.as_ref() == Some(&desired.value));
+                known.is_none_or(|known| !self.leases.keeps(known.lease, now)) || self.is_under_way(key)
+            }
+            None => (self.scope_of)(key).is_some_and(|scope| {
+                self.scopes.get(&scope).is_some_and(|state| state.complete && state.surplus.contains(key))
+            }),
+        };
+        if differs {
+            self.enqueue(Arc::clone(key));
+        }
+    }
+
+    fn reconsider_all(&mut self, which: impl Fn(&Known) -> bool, now: Millis) {
+        let keys: Vec<_> = self.known.iter().filter(|(_, known)| which(known)).map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.reconsider(key, now));
+    }
+
+    fn is_under_way(&self, key: &Key) -> bool {
+        self.flight.iter().any(|(op, _)| op.key() == key)
+    }
+
+    fn is_beat(&self, key: &str) -> bool {
+        self.beats.iter().any(|beat| beat.key == key)
+    }
+
+    fn enqueue(&mut self, key: Key) {
+        if self.queued.contains_key(&key) {
+            return;
+        }
+        // A canary is no part of what it speaks for.
+        let is_canary = self.desired.get(&key).is_some_and(|d| d.canary_of.is_some());
+        let scope = if is_canary { None } else { (self.scope_of)(&key) };
+        if let Some(scope) = &scope {
+            self.scopes.entry(scope.clone()).or_default().open += 1;
+        }
+        self.queued.insert(Arc::clone(&key), scope);
+        self.queue.push_back(key);
+    }
+
+    /// A key that was queued or under way no longer is.
+    fn close(&mut self, scope: Option<Scope>) {
+        if let Some(state) = scope.and_then(|scope| self.scopes.get_mut(&scope)) {
+            state.open -= 1;
+        }
+    }
+
+    /// Takes from the queue what fits in one transaction; true beside it when a lease is missing.
+    fn batch(&mut self, now: Millis, unix_ms: u64) -> (Vec<(Op, Option<Scope>)>, bool) {
+        let (mut ops, mut short) = self.due_beats(now, unix_ms);
+        let mut bytes = 0;
+        let mut held = Vec::new();
+        while ops.len() < self.batch_max && bytes < TXN_BYTES {
+            let Some(key) = self.queue.pop_front() else { break };
+            if self.waits(&key) {
+                held.push(key);
+                continue;
+            }
+            match self.op(&key, now) {
+                Ok(Some(op)) => {
+                    bytes += op.size();
+                    let scope = self.queued.remove(&key).flatten();
+                    ops.push((op, scope));
+                }
+                Ok(None) => {
+                    let scope = self.queued.remove(&key).flatten();
+                    self.close(scope);
+                }
+                Err(NoLease) => {
+                    short = true;
+                    held.push(key);
+                    break;
+                }
+            }
+        }
+        for key in held.into_iter().rev() {
+            self.queue.push_front(key);
+        }
+        (ops, short)
+    }
+
+    fn due_beats(&self, now: Millis, unix_ms: u64) -> (Vec<(Op, Option<Scope>)>, bool) {
+        let due = || self.beats.iter().filter(|beat| beat.due <= now);
+        match self.leases.any() {
+            Some(lease) => (due().map(|beat| (beat.op(lease, unix_ms), None)).collect(), false),
+            None => (Vec::new(), due().next().is_some()),
+        }
+    }
+
+    /// A canary waits until nothing of its scope is queued or under way.
+    fn waits(&self, key: &Key) -> bool {
+        let scope = self.desired.get(key).and_then(|d| d.canary_of.as_ref());
+        scope.is_some_and(|scope| self.scopes.get(scope).is_some_and(|state| state.open > 0))
+    }
+
+    fn op(&mut self, key: &Key, now: Millis) -> Result<Option<Op>, NoLease> {
+        let Some(desired) = self.desired.get(key) else {
+            return Ok(self.exists(key).then(|| Op::Delete { key: Arc::clone(key) }));
+        };
+        let known = self.known.get(key);
+        let current = known.map_or(0, |known| known.lease);
+        if known.is_some_and(|known| known.value.as_ref() == Some(&desired.value)) && self.leases.keeps(current, now) {
+            return Ok(None);
+        }
+        let lease = self.leases.take(current).ok_or(NoLease)?;
+        Ok(Some(Op::Put { key: Arc::clone(key), value: desired.value.clone(), lease }))
+    }
+
+    fn written(&mut self, revision: i64, now: Millis) {
+        self.revision = Revision(revision);
+        self.batch_max = (self.batch_max * 2).min(TXN_OPS);
+        for (op, scope) in std::mem::take(&mut self.flight) {
+            let key = Arc::clone(op.key());
+            if let Some(beat) = self.beats.iter_mut().find(|b| *b.key == *key) {
+                beat.due = now.after(self.every_ms);
+                continue;
+            }
+            self.close(scope);
+            let (value, lease) = match op {
+                Op::Put { value, lease, .. } => (Some(value), lease),
+                Op::Delete { .. } => (None, 0),
+            };
+            self.leases.count(lease, false);
+            if self.known.get(&key).is_none_or(|known| known.revision < revision) {
+                self.learn(&key, Known { value, revision, lease });
+            }
+            self.reconsider(&key, now);
+        }
+    }
+
+    /// Which of the leases is gone is not said: all of this transaction are given up, and their keys move.
+    fn lease_gone(&mut self, now: Millis) {
+        let leases: BTreeSet<i64> = self.flight.iter().filter_map(|(op, _)| op.lease()).collect();
+        leases.iter().for_each(|id| self.leases.lost(*id));
+        self.requeue();
+        self.reconsider_all(|known| leases.contains(&known.lease), now);
+    }
+
+    /// Halves the batch until the culprit is alone; a key that the store never takes must not stop the others.
+    fn rejected(&mut self, reason: &str) {
+        if self.flight.len() > 1 {
+            self.batch_max = self.flight.len() / 2;
+            return self.requeue();
+        }
+        for (op, scope) in std::mem::take(&mut self.flight) {
+            error!(key = %op.key(), reason, "the store does not take this key");
+            self.release(&op);
+            self.close(scope);
+            if let Some(beat) = self.beats.iter_mut().find(|b| *b.key == **op.key()) {
+                beat.due = beat.due.after(self.every_ms);
+            }
+        }
+    }
+
+    /// Back to the head of the queue, in the same order.
+    fn requeue(&mut self) {
+        for (op, scope) in std::mem::take(&mut self.flight).into_iter().rev() {
+            self.release(&op);
+            let key = Arc::clone(op.key());
+            if self.is_beat(&key) {
+                continue;
+            }
+            if self.queued.contains_key(&key) {
+                self.close(scope);
+            } else {
+                self.queued.insert(Arc::clone(&key), scope);
+                self.queue.push_front(key);
+            }
+        }
+    }
+
+    /// Gives back the place that a put took in its lease.
+    fn release(&mut self, op: &Op) {
+        self.leases.count(op.lease().unwrap_or(0), false);
+    }
+}
+
+/// No lease has room; one must be granted first.
+struct NoLease;
+
+impl Op {
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+
+    fn lease(&self) -> Option<i64> {
+        match self {
+            Self::Put { lease, .. } => Some(*lease),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Put { key, value, .. } => key.len() + value.len(),
+            Self::Delete { key } => key.len(),
+        }
+    }
+}
+
+impl BeatState {
+    fn op(&self, lease: i64, unix_ms: u64) -> Op {
+        Op::Put { key: self.key.as_str().into(), value: (self.make)(unix_ms), lease }
+    }
+}
+
+fn covers(prefix: &str, key: &str) -> bool {
+    if is_prefix(prefix) { key.starts_with(prefix) } else { key == prefix }
+}
+
+fn keys_in<V>(map: &BTreeMap<Key, V>, prefix: &str) -> Vec<Key> {
+    if !is_prefix(prefix) {
+        return map.get_key_value(prefix).map(|(key, _)| Arc::clone(key)).into_iter().collect();
+    }
+    let end = prefix_end(prefix);
+    let range = (Bound::Included(prefix), Bound::Excluded(end.as_str()));
+    map.range::<str, _>(range).map(|(key, _)| Arc::clone(key)).collect()
+}

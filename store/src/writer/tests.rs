@@ -1,0 +1,149 @@
+//! The planner against a store in memory that loses answers, leases and everything else.
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use tombolo_core::id::Millis;
+
+use self::world::World;
+use super::leases::KEYS;
+use super::plan::{Op, TXN_OPS, Work};
+
+const SEEDS: u64 = 400;
+
+#[test]
+fn after_faults_the_store_holds_what_should_be() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        world.connect(true);
+        for _ in 0..300 {
+            world.step(true);
+        }
+        world.settle();
+        world.check(seed);
+    }
+}
+
+#[test]
+fn a_canary_is_written_only_when_its_scope_stands() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        world.connect(true);
+        for _ in 0..300 {
+            world.step(false);
+        }
+        world.settle();
+        world.check(seed);
+        assert!(world.canaries_written > 0 || world.completed.is_empty());
+    }
+}
+
+#[test]
+fn an_idle_writer_puts_at_once_and_a_busy_one_batches() {
+    let mut world = World::ready();
+    world.planner.put("s/one/a", "1".into(), world.now);
+    let first = world.work().expect("an idle writer writes at once");
+    assert_eq!(keys(&first), ["s/one/a"]);
+    for n in 0..TXN_OPS + 5 {
+        world.planner.put(&format!("s/one/{n:04}"), "1".into(), world.now);
+        world.planner.put("s/one/latest", n.to_string().into(), world.now);
+    }
+    assert_eq!(world.work(), None, "one transaction at a time");
+    world.apply(first);
+    let second = world.work().expect("what came meanwhile");
+    assert_eq!(keys(&second).len(), TXN_OPS);
+    world.apply(second);
+    let third = world.work().expect("the rest");
+    assert_eq!(keys(&third).len(), 6);
+    world.apply(third);
+    assert_eq!(world.value("s/one/latest").as_deref(), Some((TXN_OPS + 4).to_string().as_bytes()));
+    assert_eq!(world.work(), None);
+}
+
+#[test]
+fn a_surviving_store_is_left_alone_until_the_scope_is_complete() {
+    let mut world = World::ready();
+    for key in ["s/one/kept", "s/one/surplus", "s/two/other", "s/nobody"] {
+        world.planner.put(key, "1".into(), world.now);
+    }
+    world.settle();
+    let mut next = world.restarted();
+    let before = next.store["s/one/kept"].clone();
+    next.planner.put("s/one/kept", "1".into(), next.now);
+    next.settle();
+    assert_eq!(next.store["s/one/kept"], before, "nothing differs, so nothing is written");
+    next.planner.complete("one".into(), None, next.now);
+    next.settle();
+    let keys: BTreeSet<&str> = next.store.keys().map(String::as_str).collect();
+    assert_eq!(keys, BTreeSet::from(["s/nobody", "s/one/kept", "s/two/other"]));
+}
+
+#[test]
+fn a_key_without_a_lease_is_given_one() {
+    let mut world = World::ready();
+    world.planner.put("s/one/a", "1".into(), world.now);
+    world.settle();
+    world.foreign("s/one/a", Some("1"));
+    world.settle();
+    assert!(world.store["s/one/a"].lease != 0);
+}
+
+#[test]
+fn leases_carry_a_thousand_keys_and_are_renewed() {
+    let mut world = World::ready();
+    for n in 0..2 * KEYS + 1 {
+        world.planner.put(&format!("s/one/{n}"), "1".into(), world.now);
+    }
+    world.settle();
+    assert_eq!(world.leases.len(), 3);
+    let before = world.renewals;
+    world.now = Millis(world.now.0 + 300_000);
+    world.settle();
+    assert_eq!(world.renewals - before, 3);
+}
+
+#[test]
+fn heartbeats_go_on_their_own_time() {
+    let mut world = World::ready();
+    world.settle();
+    let beats = world.beats;
+    assert!(beats >= 1);
+    let next = world.planner.deadline().expect("there is always a next heartbeat");
+    assert_eq!(next, Millis(world.now.0 + 5_000));
+    world.now = next;
+    world.settle();
+    assert_eq!(world.beats, beats + 1);
+}
+
+#[test]
+fn a_key_the_store_never_takes_stops_no_other() {
+    let mut world = World::ready();
+    world.poison = Some("s/one/bad".into());
+    for key in ["s/one/a", "s/one/bad", "s/one/c"] {
+        world.planner.put(key, "1".into(), world.now);
+    }
+    world.settle();
+    assert!(world.store.contains_key("s/one/a") && world.store.contains_key("s/one/c"));
+    assert_eq!(world.planner.status().pending, 0);
+}
+
+#[test]
+fn retiring_deletes_the_canary_first() {
+    let mut world = World::ready();
+    world.planner.put("s/one/a", "1".into(), world.now);
+    world.planner.complete("one".into(), Some(("s/canary/one".into(), "t".into())), world.now);
+    world.settle();
+    world.planner.retire("one");
+    let Some(Work::Txn(ops)) = world.work() else { panic!("something to delete") };
+    let deleted: Vec<&str> = ops.iter().map(|op| &**op.key()).collect();
+    assert_eq!(deleted, ["s/canary/one", "s/one/a"]);
+    world.apply(Work::Txn(ops));
+    world.settle();
+    assert!(!world.store.contains_key("s/one/a"));
+}
+
+fn keys(work: &Work) -> Vec<&str> {
+    let Work::Txn(ops) = work else { panic!("{work:?} writes nothing") };
+    ops.iter().filter(|op| matches!(op, Op::Put { .. }) && &**op.key() != world::BEAT).map(|op| &**op.key()).collect()
+}

@@ -1,0 +1,226 @@
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use tombolo_core::id::ServiceKey;
+use tombolo_core::model::{BackendKey, Frontend};
+use tombolo_core::report::{
+    AgentStatus, ApiserverStatus, BackendExplanation, Explanation, FaultReport, FrontendExplanation, FrontendView,
+    PeerStatus, ServiceView, SlotView,
+};
+use tombolo_core::tables::SwitchEntry;
+use tonic::server::NamedService;
+
+use super::{
+    AdminError, AgentAdmin, AgentClient, AgentService, ApiserverAdmin, ApiserverClient, ApiserverService,
+    agent_service, apiserver_service,
+};
+use crate::proto::arbitrary::{
+    addr, backend_state, cluster_id, cluster_name, peer_state, policy, protocol, refused_report, service_key, text,
+};
+use crate::proto::{self, Wire};
+
+const TEXT: &str = ".{0,20}";
+
+fn apiserver_status() -> impl Strategy<Value = ApiserverStatus> {
+    let peer = (cluster_name(), peer_state(), refused_report(), vec(service_key(), 0..3))
+        .prop_map(|(name, state, refused, unused_imports)| PeerStatus { name, state, refused, unused_imports });
+    let fault = (TEXT, TEXT).prop_map(|(place, message)| FaultReport { place, message });
+    let who = (cluster_name(), cluster_id(), TEXT, any::<u64>());
+    (who, vec(TEXT, 0..3), vec(peer, 0..3), vec(fault, 0..3), any::<[u32; 2]>(), any::<bool>()).prop_map(
+        |((cluster, id, version, uptime_s), blockers, peers, faults, [services, endpoints], store_connected)| {
+            ApiserverStatus {
+                cluster,
+                id,
+                version,
+                uptime_s,
+                blockers,
+                peers,
+                faults,
+                exported_services: services,
+                exported_endpoints: endpoints,
+                store_connected,
+            }
+        },
+    )
+}
+
+fn agent_status() -> impl Strategy<Value = AgentStatus> {
+    let who = (text(), cluster_name(), TEXT, text());
+    let peers = vec((cluster_name(), peer_state()), 0..3);
+    (who, any::<[u64; 2]>(), option::of(any::<u64>()), any::<[bool; 2]>(), vec(TEXT, 0..3), peers, any::<[u32; 2]>())
+        .prop_map(
+            |(
+                (node, cluster, version, datapath),
+                [uptime_s, plans],
+                heartbeat_age_ms,
+                [store_connected, synced],
+                blockers,
+                peers,
+                [frontends, backends],
+            )| AgentStatus {
+                node,
+                cluster,
+                version,
+                uptime_s,
+                datapath,
+                store_connected,
+                heartbeat_age_ms,
+                synced,
+                blockers,
+                peers,
+                frontends,
+                backends,
+                plans,
+            },
+        )
+}
+
+fn frontend() -> impl Strategy<Value = Frontend> {
+    (addr(), any::<u16>(), protocol()).prop_map(|(addr, port, protocol)| Frontend { addr, port, protocol })
+}
+
+fn backend() -> impl Strategy<Value = BackendKey> {
+    (addr(), any::<u16>(), protocol(), cluster_id()).prop_map(|(addr, port, protocol, cluster)| BackendKey {
+        addr,
+        port,
+        protocol,
+        cluster,
+    })
+}
+
+fn service_view() -> impl Strategy<Value = ServiceView> {
+    let slot = (backend(), cluster_name(), any::<u32>(), option::of(any::<u64>()))
+        .prop_map(|(backend, cluster, slots, connects)| SlotView { backend, cluster, slots, connects });
+    let view = (frontend(), any::<[u32; 2]>(), any::<u16>(), vec(slot, 0..4)).prop_map(
+        |(frontend, [base, count], generation, backends)| FrontendView {
+            frontend,
+            switch: SwitchEntry { base, count, generation },
+            backends,
+        },
+    );
+    (service_key(), policy(), vec(view, 0..3)).prop_map(|(service, policy, frontends)| ServiceView {
+        service,
+        policy,
+        frontends,
+    })
+}
+
+fn explanation() -> impl Strategy<Value = Explanation> {
+    let place = (cluster_name(), option::of(text()), option::of(text()));
+    let numbers = (any::<bool>(), 0.0..=1.0, any::<i64>(), any::<u64>());
+    let backend = (backend(), place, backend_state(), TEXT, numbers).prop_map(
+        |(backend, (cluster, node, zone), state, rule, (doubtful, share, revision, age_ms))| BackendExplanation {
+            backend,
+            cluster,
+            state,
+            node,
+            zone,
+            doubtful,
+            rule,
+            share,
+            revision,
+            age_ms,
+        },
+    );
+    let frontend =
+        (frontend(), TEXT, vec(backend, 0..4), any::<bool>()).prop_map(|(frontend, round, backends, installed)| {
+            FrontendExplanation { frontend, round, backends, installed }
+        });
+    (service_key(), text(), cluster_name(), policy(), vec(frontend, 0..3), vec(TEXT, 0..3)).prop_map(
+        |(service, node, cluster, policy, frontends, notes)| Explanation {
+            service,
+            node,
+            cluster,
+            policy,
+            frontends,
+            notes,
+        },
+    )
+}
+
+struct Fixed {
+    apiserver: ApiserverStatus,
+    agent: AgentStatus,
+    services: Vec<ServiceView>,
+    explanation: Explanation,
+}
+
+impl ApiserverAdmin for Fixed {
+    fn status(&self) -> ApiserverStatus {
+        self.apiserver.clone()
+    }
+}
+
+impl AgentAdmin for Fixed {
+    fn status(&self) -> AgentStatus {
+        self.agent.clone()
+    }
+
+    fn services(&self) -> Vec<ServiceView> {
+        self.services.clone()
+    }
+
+    fn explain(&self, service: &ServiceKey) -> Option<Explanation> {
+        (*service == self.explanation.service).then(|| self.explanation.clone())
+    }
+}
+
+/// Polls what never waits: client and server in one process.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("an in-process call waited"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn answers_arrive_as_given(
+        apiserver in apiserver_status(),
+        agent in agent_status(),
+        services in vec(service_view(), 0..4),
+        explanation in explanation(),
+        other in service_key(),
+    ) {
+        let fixed = Arc::new(Fixed { apiserver, agent, services, explanation });
+        let mut client = ApiserverClient::new(apiserver_service(fixed.clone()));
+        prop_assert_eq!(&now(client.status()).unwrap(), &fixed.apiserver);
+        let mut client = AgentClient::new(agent_service(fixed.clone()));
+        prop_assert_eq!(&now(client.status()).unwrap(), &fixed.agent);
+        prop_assert_eq!(&now(client.services()).unwrap(), &fixed.services);
+        let explained = now(client.explain(&fixed.explanation.service)).unwrap();
+        prop_assert_eq!(explained.as_ref(), Some(&fixed.explanation));
+        if other != fixed.explanation.service {
+            prop_assert_eq!(now(client.explain(&other)).unwrap(), None);
+        }
+    }
+}
+
+#[test]
+fn names_on_the_wire() {
+    assert_eq!(ApiserverService::<Fixed>::NAME, "tombolo.v1.ApiserverAdmin");
+    assert_eq!(AgentService::<Fixed>::NAME, "tombolo.v1.AgentAdmin");
+}
+
+#[test]
+fn an_answer_from_the_future_names_its_field() {
+    let message = proto::BackendExplanation {
+        backend: Some(proto::BackendKey { addr: Some(proto::Addr::default()), cluster_id: 3, ..Default::default() }),
+        cluster: "ne".to_owned(),
+        state: 77,
+        ..Default::default()
+    };
+    let error = AdminError::from(BackendExplanation::value(message).unwrap_err());
+    assert_eq!(
+        error.to_string(),
+        "the answer's state is missing or not understood: this program may be older than the server"
+    );
+}
