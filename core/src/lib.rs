@@ -10,10 +10,19 @@
 
 extern crate alloc;
 
+pub mod admit;
+pub mod explain;
+pub mod export;
+pub mod hold;
 pub mod id;
+pub mod merge;
+pub mod mesh;
 pub mod model;
 pub mod object;
 pub mod own;
+pub mod plan;
+pub mod policy;
 pub mod record;
 pub mod report;
+pub mod select;
 pub mod tables;

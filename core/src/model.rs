@@ -99,6 +99,18 @@ pub enum BackendState {
     Maintenance,
 }
 
+impl BackendState {
+    /// Whether what is in this state has been ready: what still serves while it ends must have been.
+    pub fn was_ready(self) -> bool {
+        matches!(self, Self::Active | Self::Terminating)
+    }
+
+    /// The state under a weight: 0 is maintenance. What is gone stays gone.
+    pub fn with_weight(self, weight: u16) -> Self {
+        if weight == 0 && self != Self::Gone { Self::Maintenance } else { self }
+    }
+}
+
 /// The weight of a backend whose slice names none.
 pub const DEFAULT_WEIGHT: u16 = 100;
 

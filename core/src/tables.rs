@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::ServiceKey;
 use crate::model::{BackendKey, Frontend, NoBackend};
 
 /// Position of a frontend in the `switch` array. 24 bits.
@@ -123,4 +124,63 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// To be reclaimed after a grace period, when anything became unused.
     pub retired: Option<Ticket>,
+}
+
+/// How many entries each map takes. The executor creates the maps with these sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `services` and `switch`: frontends, at most 2^24.
+    pub services: u32,
+    /// `backends`: different backends, those that wait for reclaim included.
+    pub backends: u32,
+    /// `slots`: slots of all tables, those that wait for reclaim included.
+    pub slots: u32,
+    /// `members`: pairs of frontend and backend, those that wait for reclaim included.
+    pub members: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { services: 65_536, backends: 262_144, slots: 1_048_576, members: 1_048_576 }
+    }
+}
+
+/// What one frontend's table should hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontendTable {
+    /// The backends with their slot counts, each at least 1, in ascending order of backend; empty means none serves.
+    pub backends: Vec<(BackendKey, u32)>,
+    /// What a connect meets when the table is empty.
+    pub no_backend: NoBackend,
+    /// ClientIP affinity in seconds, 0 = none.
+    pub affinity_seconds: u32,
+}
+
+impl FrontendTable {
+    /// The backends a sticky client may stay with: all of them, or none where nothing is sticky.
+    pub fn members(&self) -> &[(BackendKey, u32)] {
+        if self.affinity_seconds > 0 { &self.backends } else { &[] }
+    }
+}
+
+/// All that one service should have in the tables: its complete set of frontends, none when it has no place there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// The service.
+    pub service: ServiceKey,
+    /// Its frontends, in ascending order, with their tables.
+    pub frontends: Vec<(Frontend, FrontendTable)>,
+}
+
+/// One frontend's table as the plans so far have installed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed<'a> {
+    /// The service it belongs to.
+    pub service: &'a ServiceKey,
+    /// What `services` holds.
+    pub entry: ServiceEntry,
+    /// What `switch` holds.
+    pub switch: SwitchEntry,
+    /// The table.
+    pub table: &'a FrontendTable,
 }

@@ -1,0 +1,35 @@
+//! Free positions of an array: the lowest first, so that arrays stay dense.
+
+use alloc::collections::BTreeSet;
+
+/// Which positions are free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Indexes {
+    limit: u32,
+    /// All from here on are free.
+    untouched: u32,
+    /// Free ones below that.
+    returned: BTreeSet<u32>,
+}
+
+impl Indexes {
+    pub(super) fn new(limit: u32) -> Self {
+        Self { limit, untouched: 0, returned: BTreeSet::new() }
+    }
+
+    pub(super) fn take(&mut self) -> Option<u32> {
+        self.returned.pop_first().or_else(|| {
+            let next = (self.untouched < self.limit).then_some(self.untouched)?;
+            self.untouched += 1;
+            Some(next)
+        })
+    }
+
+    pub(super) fn give(&mut self, index: u32) {
+        self.returned.insert(index);
+    }
+
+    pub(super) fn used(&self) -> u32 {
+        self.untouched - u32::try_from(self.returned.len()).expect("returned positions are distinct numbers of 32 bits")
+    }
+}

@@ -1,0 +1,285 @@
+//! Silence and restarts, told as scripts.
+//!
+//! A step is `<ms> <event>`; the output is what it changed. `a=1` puts, `-a` deletes, `[` and `]` are a list's ends.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test fails where it stands, and an `expect![]` is written where it is checked"
+)]
+
+use expect_test::{Expect, expect};
+use tombolo_core::hold::{Absent, Canary, Change, Event, Hold, HoldConfig, Presence, Standing};
+use tombolo_core::id::{Epoch, Millis};
+
+const CONFIG: HoldConfig = HoldConfig { silent_after_ms: 100, absent: Absent::Doubtful, canary: Canary::Awaited };
+
+fn event(word: &str) -> Event<String, u32> {
+    match word {
+        "[" => Event::Relisting,
+        "]" => Event::Listed,
+        "canary" => Event::Canary(Presence::Seen),
+        "nocanary" => Event::Canary(Presence::Gone),
+        "beat" => Event::Beat,
+        "lost" => Event::Lost,
+        "tick" => Event::Tick,
+        _ => match word.split_once('=') {
+            Some(("epoch", n)) => Event::Epoch(Epoch(n.parse().unwrap())),
+            Some((key, value)) => Event::Upsert(key.into(), value.parse().unwrap()),
+            None if word.starts_with('-') => Event::Delete(word[1..].into()),
+            None if word.starts_with('?') => Event::Unreadable(word[1..].into()),
+            None if word.starts_with('!') => Event::Refuse(word[1..].into()),
+            None => panic!("no event: {word}"),
+        },
+    }
+}
+
+fn show(change: Change<String, u32>) -> String {
+    match change {
+        Change::Put(key, value, Standing::Sure) => format!("{key}={value}"),
+        Change::Put(key, value, Standing::Doubtful(doubt)) => format!("{key}={value}?{doubt:?}"),
+        Change::Remove(key) => format!("-{key}"),
+    }
+}
+
+fn check_with(config: HoldConfig, script: &str, expected: Expect) {
+    let mut hold = Hold::new(config);
+    let mut out = String::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (ms, words) = line.split_once(' ').unwrap();
+        let now = Millis(ms.parse().unwrap());
+        let changes: Vec<String> =
+            words.split_whitespace().flat_map(|word| hold.on(event(word), now)).map(show).collect();
+        out += format!("{line} => {}", changes.join(" ")).trim_end();
+        out += "\n";
+    }
+    let held: Vec<String> = hold.iter().map(|(k, v, s)| show(Change::Put(k.clone(), *v, s))).collect();
+    out += format!("held: {}\n", held.join(" ")).trim_end();
+    expected.assert_eq(&out);
+}
+
+fn check(script: &str, expected: Expect) {
+    check_with(CONFIG, script, expected);
+}
+
+#[test]
+fn without_faults_it_passes_everything_on() {
+    check(
+        "0 epoch=1 canary [ a=1 b=2 ]
+         1 a=3 a=3 -b -b
+         2 beat
+         50 c=1",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=2 ] => a=1 b=2
+            1 a=3 a=3 -b -b => a=3 -b
+            2 beat =>
+            50 c=1 => c=1
+            held: a=3 c=1"#]],
+    );
+}
+
+#[test]
+fn a_delete_from_a_silent_writer_waits_for_its_heartbeat() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 c=1 ] beat
+         100 -a
+         101 -b c=2
+         102 b=1
+         103 tick
+         104 beat",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 c=1 ] beat => a=1 b=1 c=1
+            100 -a => a=1?Heartbeat
+            101 -b c=2 => b=1?Heartbeat c=2
+            102 b=1 => b=1
+            103 tick =>
+            104 beat => -a
+            held: b=1 c=2"#]],
+    );
+}
+
+#[test]
+fn first_contact_counts_as_alive_but_not_for_ever() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 ]
+         99 -a
+         100 -b",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] => a=1 b=1
+            99 -a => -a
+            100 -b => b=1?Heartbeat
+            held: b=1?Heartbeat"#]],
+    );
+}
+
+#[test]
+fn a_lost_session_changes_nothing_until_it_is_back_listed_and_heard() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 ] beat
+         10 lost
+         11 epoch=1 [ b=1
+         12 ]
+         13 beat",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] beat => a=1 b=1
+            10 lost =>
+            11 epoch=1 [ b=1 =>
+            12 ] => a=1?Heartbeat
+            13 beat => -a
+            held: b=1"#]],
+    );
+}
+
+#[test]
+fn a_list_cut_short_does_not_count() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 ] beat
+         10 lost epoch=1 [ a=1 lost
+         20 epoch=1 [ b=1 ] beat",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] beat => a=1 b=1
+            10 lost epoch=1 [ a=1 lost =>
+            20 epoch=1 [ b=1 ] beat => a=1?Heartbeat -a
+            held: b=1"#]],
+    );
+}
+
+#[test]
+fn a_store_restarted_empty_takes_nothing_away_before_its_canary() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 c=1 ] beat
+         10 lost epoch=2 [ ]
+         11 beat
+         12 a=2 b=1
+         13 canary",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 c=1 ] beat => a=1 b=1 c=1
+            10 lost epoch=2 [ ] => a=1?Canary b=1?Canary c=1?Canary
+            11 beat =>
+            12 a=2 b=1 => a=2 b=1
+            13 canary => -c
+            held: a=2 b=1"#]],
+    );
+}
+
+#[test]
+fn a_new_epoch_must_be_heard_too() {
+    check(
+        "0 epoch=1 canary [ a=1 ] beat
+         10 epoch=2 canary [ ]
+         11 tick
+         12 beat",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 ] beat => a=1
+            10 epoch=2 canary [ ] => a=1?Heartbeat
+            11 tick =>
+            12 beat => -a
+            held:"#]],
+    );
+}
+
+#[test]
+fn deletes_without_the_canary_are_an_expiry() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 ] beat
+         10 nocanary -a -b
+         11 a=1 canary",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] beat => a=1 b=1
+            10 nocanary -a -b => a=1?Canary b=1?Canary
+            11 a=1 canary => a=1 -b
+            held: a=1"#]],
+    );
+}
+
+#[test]
+fn a_relist_after_a_compaction_sweeps_at_once() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 ] beat
+         10 [ b=2 ]",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] beat => a=1 b=1
+            10 [ b=2 ] => b=2 -a
+            held: b=2"#]],
+    );
+}
+
+#[test]
+fn the_agent_keeps_what_its_own_apiserver_no_longer_says() {
+    check_with(
+        HoldConfig { absent: Absent::Kept, ..CONFIG },
+        "0 epoch=1 canary [ a=1 b=1 ] beat
+         10 lost epoch=2 [ ]
+         11 b=1 beat
+         12 canary",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] beat => a=1 b=1
+            10 lost epoch=2 [ ] =>
+            11 b=1 beat =>
+            12 canary => -a
+            held: b=1"#]],
+    );
+}
+
+#[test]
+fn a_writer_without_a_canary_is_believed_by_its_list() {
+    check_with(
+        HoldConfig { canary: Canary::None, ..CONFIG },
+        "0 epoch=1 [ a=1 b=1 ] -a
+         10 epoch=2 [ ] beat",
+        expect![[r#"
+            0 epoch=1 [ a=1 b=1 ] -a => a=1 b=1 -a
+            10 epoch=2 [ ] beat => b=1?Heartbeat -b
+            held:"#]],
+    );
+}
+
+#[test]
+fn an_unreadable_value_keeps_the_last_good_one_for_this_epoch() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 ] beat
+         10 ?a [ ?a b=1 ]
+         20 epoch=2 canary [ ?a b=1 ] beat",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] beat => a=1 b=1
+            10 ?a [ ?a b=1 ] =>
+            20 epoch=2 canary [ ?a b=1 ] beat => a=1?Heartbeat -a
+            held: b=1"#]],
+    );
+}
+
+#[test]
+fn what_admission_refuses_leaves_at_once() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 ] beat
+         500 lost !a",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 ] beat => a=1 b=1
+            500 lost !a => -a
+            held: b=1"#]],
+    );
+}
+
+#[test]
+fn release_lets_everything_go() {
+    let mut hold = Hold::new(CONFIG);
+    hold.on(Event::Upsert("a", 1), Millis(0));
+    assert_eq!(hold.release(), [Change::Remove("a")]);
+    assert!(hold.is_empty());
+}
+
+#[test]
+fn the_deadline_is_when_the_writer_falls_silent() {
+    let mut hold = Hold::<&str, u32>::new(CONFIG);
+    assert_eq!((hold.deadline(), hold.silent_ms(Millis(5))), (None, 0));
+    hold.on(Event::Epoch(Epoch(1)), Millis(10));
+    assert_eq!((hold.deadline(), hold.silent_ms(Millis(15))), (Some(Millis(110)), 5));
+    hold.on(Event::Beat, Millis(20));
+    hold.on(Event::Listed, Millis(20));
+    assert_eq!(hold.deadline(), Some(Millis(120)));
+    hold.on(Event::Tick, Millis(120));
+    assert_eq!(hold.deadline(), None, "told once, or whoever waits for it would spin");
+    hold.on(Event::Beat, Millis(130));
+    hold.on(Event::Lost, Millis(140));
+    assert_eq!((hold.deadline(), hold.silent_ms(Millis(150))), (None, 20));
+}

@@ -1,0 +1,251 @@
+//! The laws of plan: its operations, executed by a model of the maps with programs that are still running, lead to
+//! exactly the desired tables, and every prefix of them is safe.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use expect_test::{Expect, expect};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+use tombolo_core::id::ServiceKey;
+use tombolo_core::model::{BackendKey, Frontend, NoBackend, Protocol};
+use tombolo_core::plan::{Full, Tables};
+use tombolo_core::tables::{BackendId, Desired, FrontendTable, Limits, Op, Ticket};
+use tombolo_testkit::fixture::{addr, id, key};
+use tombolo_testkit::kernel::Kernel;
+
+/// One thing an agent does.
+#[derive(Clone, Debug)]
+enum Step {
+    Plan(Vec<Desired>),
+    /// The oldest outstanding grace period is over.
+    Reclaim,
+}
+
+fn backend(n: u8) -> BackendKey {
+    BackendKey { addr: addr(&format!("10.0.0.{n}")), port: 80, protocol: Protocol::Tcp, cluster: id(1) }
+}
+
+fn frontend(n: u8) -> Frontend {
+    Frontend { addr: addr(&format!("172.16.0.{n}")), port: 80, protocol: Protocol::Tcp }
+}
+
+fn table() -> impl Strategy<Value = FrontendTable> {
+    let backends = btree_map(1..9u8, 1..4u32, 0..6);
+    let no_backend = select(vec![NoBackend::Refuse, NoBackend::Pass]);
+    (backends, no_backend, select(vec![0, 30])).prop_map(|(backends, no_backend, affinity_seconds)| FrontendTable {
+        backends: backends.into_iter().map(|(n, slots)| (backend(n), slots)).collect(),
+        no_backend,
+        affinity_seconds,
+    })
+}
+
+/// A service's own frontends, and one that all services may want.
+fn desired() -> impl Strategy<Value = Desired> {
+    (0..3u8).prop_flat_map(|service| {
+        let frontends = btree_map(select(vec![service, service + 10, 99]), table(), 0..4);
+        frontends.prop_map(move |frontends| Desired {
+            service: key(&format!("s{service}")),
+            frontends: frontends.into_iter().map(|(n, table)| (frontend(n), table)).collect(),
+        })
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec(prop_oneof![3 => vec(desired(), 1..4).prop_map(Step::Plan), 1 => Just(Step::Reclaim)], 1..12)
+}
+
+/// An agent with its tables, the maps, and what it wanted.
+struct Agent {
+    tables: Tables,
+    kernel: Kernel,
+    wanted: BTreeMap<Frontend, (ServiceKey, FrontendTable)>,
+    tickets: VecDeque<(Ticket, u64)>,
+}
+
+impl Agent {
+    fn new(limits: Limits) -> Self {
+        let tables = Tables::new(limits, BackendId(1000));
+        Self { tables, kernel: Kernel::default(), wanted: BTreeMap::new(), tickets: VecDeque::new() }
+    }
+
+    fn plan(&mut self, desired: &[Desired]) -> Result<Vec<Op>, Full> {
+        let plan = self.tables.plan(desired)?;
+        self.kernel.execute(&plan.ops);
+        self.tickets.extend(plan.retired.map(|ticket| (ticket, self.kernel.now())));
+        let last: BTreeMap<_, _> = desired.iter().map(|d| (&d.service, d)).collect();
+        self.wanted.retain(|_, (owner, _)| !last.contains_key(owner));
+        for (service, desired) in last.into_iter().rev() {
+            for (frontend, table) in &desired.frontends {
+                self.wanted.insert(*frontend, (service.clone(), table.clone()));
+            }
+        }
+        Ok(plan.ops)
+    }
+
+    fn reclaim(&mut self) {
+        if let Some((ticket, began)) = self.tickets.pop_front() {
+            self.kernel.grace(began);
+            self.kernel.execute(&self.tables.reclaim(ticket).ops);
+        }
+    }
+
+    fn check(&self) {
+        let expected = self.wanted.iter().map(|(frontend, (_, table))| {
+            let slots = table.backends.iter().flat_map(|(key, n)| std::iter::repeat_n(*key, *n as usize)).collect();
+            (*frontend, (slots, table.no_backend, table.affinity_seconds))
+        });
+        assert_eq!(self.kernel.found(), expected.collect());
+        let installed = self.tables.frontends().map(|(f, i)| (*f, (i.service.clone(), i.table.clone())));
+        assert_eq!(installed.collect::<BTreeMap<_, _>>(), self.wanted);
+        let members = |(f, (_, table)): (&Frontend, &(ServiceKey, FrontendTable))| {
+            let index = self.kernel.services[f].index;
+            table.members().iter().map(|(key, _)| (index, *key)).collect::<Vec<_>>()
+        };
+        let in_kernel =
+            self.kernel.members.iter().map(|((service, _), index)| (*service, self.kernel.backends[index].1));
+        assert_eq!(in_kernel.collect::<BTreeSet<_>>(), self.wanted.iter().flat_map(members).collect());
+        let counts = self.tables.counts();
+        assert_eq!(counts.backends as usize, self.kernel.backends.len());
+        assert_eq!(counts.members as usize, self.kernel.members.len());
+    }
+
+    /// Once everything is reclaimed, only what is wanted is in use.
+    fn check_idle(&mut self) {
+        while !self.tickets.is_empty() {
+            self.reclaim();
+        }
+        self.check();
+        let tables: Vec<&FrontendTable> = self.wanted.values().map(|(_, table)| table).collect();
+        let backends: BTreeSet<_> = tables.iter().flat_map(|t| &t.backends).map(|(key, _)| *key).collect();
+        let counts = self.tables.counts();
+        assert_eq!(counts.frontends as usize, tables.len());
+        assert_eq!(counts.slots, tables.iter().flat_map(|t| &t.backends).map(|(_, n)| n).sum::<u32>());
+        assert_eq!(self.kernel.backends.values().map(|b| b.1).collect::<BTreeSet<_>>(), backends);
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_prefix_is_safe_and_the_end_is_what_was_desired(steps in steps()) {
+        let mut agent = Agent::new(Limits::default());
+        for step in steps {
+            match step {
+                Step::Plan(desired) => {
+                    agent.plan(&desired).expect("the default limits have room");
+                    prop_assert_eq!(agent.plan(&desired), Ok(vec![]), "an empty difference is an empty plan");
+                }
+                Step::Reclaim => agent.reclaim(),
+            }
+            agent.check();
+        }
+        agent.check_idle();
+    }
+
+    #[test]
+    fn what_has_no_room_changes_nothing(steps in steps(), services in 1..7u32, backends in 1..9u32, slots in 1..40u32) {
+        let mut agent = Agent::new(Limits { services, backends, slots, members: 12 });
+        for step in steps {
+            match step {
+                Step::Plan(desired) => {
+                    let before = agent.tables.clone();
+                    if let Err(full) = agent.plan(&desired) {
+                        prop_assert!(full.used <= full.limit && full.wanted > 0);
+                        prop_assert_eq!(&agent.tables, &before);
+                    }
+                }
+                Step::Reclaim => agent.reclaim(),
+            }
+            agent.check();
+        }
+        agent.check_idle();
+    }
+}
+
+fn check(agent: &mut Agent, service: &str, backends: &[u8], affinity_seconds: u32, expected: &Expect) {
+    let backends = backends.iter().map(|n| (backend(*n), 1)).collect();
+    let table = FrontendTable { backends, no_backend: NoBackend::Refuse, affinity_seconds };
+    let desired = Desired { service: key(service), frontends: vec![(frontend(1), table)] };
+    expected.assert_eq(&said(agent.plan(&[desired])));
+}
+
+fn said(ops: Result<Vec<Op>, Full>) -> String {
+    match ops {
+        Ok(ops) => ops.iter().map(|op| format!("{op:?}\n")).collect(),
+        Err(full) => full.to_string(),
+    }
+}
+
+#[test]
+fn the_order_is_backends_slots_members_switch_service_then_deletions() {
+    let mut agent = Agent::new(Limits { services: 2, backends: 4, slots: 5, members: 4 });
+    check(
+        &mut agent,
+        "a",
+        &[1, 2],
+        30,
+        &expect![[r#"
+        PutBackend { index: BackendIndex(0), id: BackendId(1000), backend: BackendKey { addr: 10.0.0.1, port: 80, protocol: Tcp, cluster: ClusterId(1) } }
+        PutBackend { index: BackendIndex(1), id: BackendId(1001), backend: BackendKey { addr: 10.0.0.2, port: 80, protocol: Tcp, cluster: ClusterId(1) } }
+        PutSlots { base: SlotBase(0), slots: [BackendIndex(0), BackendIndex(1)] }
+        PutMember { service: ServiceIndex(0), id: BackendId(1000), index: BackendIndex(0) }
+        PutMember { service: ServiceIndex(0), id: BackendId(1001), index: BackendIndex(1) }
+        Switch { service: ServiceIndex(0), entry: SwitchEntry { base: 0, count: 2, generation: 1 } }
+        PutService { frontend: Frontend { addr: 172.16.0.1, port: 80, protocol: Tcp }, entry: ServiceEntry { index: ServiceIndex(0), no_backend: Refuse, affinity_seconds: 30 } }
+    "#]],
+    );
+    check(
+        &mut agent,
+        "a",
+        &[2, 3],
+        30,
+        &expect![[r#"
+        PutBackend { index: BackendIndex(2), id: BackendId(1002), backend: BackendKey { addr: 10.0.0.3, port: 80, protocol: Tcp, cluster: ClusterId(1) } }
+        PutSlots { base: SlotBase(2), slots: [BackendIndex(1), BackendIndex(2)] }
+        PutMember { service: ServiceIndex(0), id: BackendId(1002), index: BackendIndex(2) }
+        Switch { service: ServiceIndex(0), entry: SwitchEntry { base: 2, count: 2, generation: 2 } }
+        DeleteMember { service: ServiceIndex(0), id: BackendId(1000) }
+    "#]],
+    );
+    check(
+        &mut agent,
+        "a",
+        &[2, 3, 4],
+        0,
+        &expect!["map slots has no room for 3 more entries (4 of 5 in use): raise its limit"],
+    );
+    let (ticket, _) = agent.tickets[0];
+    expect![[r#"
+        DeleteBackend { index: BackendIndex(0) }
+    "#]]
+    .assert_eq(&said(Ok(agent.tables.clone().reclaim(ticket).ops)));
+    agent.reclaim();
+    check(
+        &mut agent,
+        "a",
+        &[],
+        0,
+        &expect![[r#"
+        Switch { service: ServiceIndex(0), entry: SwitchEntry { base: 0, count: 0, generation: 3 } }
+        PutService { frontend: Frontend { addr: 172.16.0.1, port: 80, protocol: Tcp }, entry: ServiceEntry { index: ServiceIndex(0), no_backend: Refuse, affinity_seconds: 0 } }
+        DeleteMember { service: ServiceIndex(0), id: BackendId(1001) }
+        DeleteMember { service: ServiceIndex(0), id: BackendId(1002) }
+    "#]],
+    );
+    let nothing = Desired { service: key("a"), frontends: vec![] };
+    expect![[r#"
+        DeleteService { frontend: Frontend { addr: 172.16.0.1, port: 80, protocol: Tcp } }
+    "#]]
+    .assert_eq(&said(agent.plan(&[nothing])));
+    agent.check_idle();
+}
+
+#[test]
+fn a_table_listed_badly_is_put_in_order() {
+    let mut agent = Agent::new(Limits::default());
+    let backends = vec![(backend(2), 1), (backend(1), 0), (backend(3), 1), (backend(2), 2)];
+    let table = FrontendTable { backends, no_backend: NoBackend::Refuse, affinity_seconds: 0 };
+    agent.plan(&[Desired { service: key("a"), frontends: vec![(frontend(1), table)] }]).expect("there is room");
+    let installed = agent.tables.installed(&frontend(1)).expect("it was planned");
+    assert_eq!(installed.table.backends, [(backend(2), 3), (backend(3), 1)]);
+}

@@ -1,0 +1,154 @@
+//! Random meshes, small enough that everything collides: three services that may want the same frontend, two peers, few
+//! addresses, few ports.
+
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::sample::select;
+use tombolo_core::hold::Standing;
+use tombolo_core::id::{Addr, ClusterName, ServiceKey};
+use tombolo_core::mesh::Change;
+use tombolo_core::model::{
+    Affinity, BackendState, Endpoint, InternalTrafficPolicy, NoBackend, Policy, Port, Protocol, Reach, ServiceSpec,
+    Slice,
+};
+use tombolo_core::own::MeshSlice;
+
+use crate::fixture::{DOUBTFUL, addr, cluster, id, key};
+
+/// The peers with their ids; the own cluster is `we`, id 2, so one is below and one above it.
+pub const PEERS: [(&str, u32); 2] = [("fc", 3), ("ne", 1)];
+
+/// A history of changes, peers' removals included.
+pub fn history() -> impl Strategy<Value = Vec<Change>> {
+    vec(change(), 0..40)
+}
+
+/// Any change that a mesh can meet.
+pub fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => (service_key(), option::weighted(0.8, spec())).prop_map(|(key, spec)| {
+            let spec = spec.map(|spec| ServiceSpec { key: key.clone(), ..spec });
+            Change::Service(key, spec)
+        }),
+        4 => local(),
+        6 => remote(),
+        1 => peer().prop_map(|(name, _)| Change::Peer(name, None)),
+    ]
+}
+
+fn local() -> impl Strategy<Value = Change> {
+    (service_key(), slice_name(), option::weighted(0.8, slice())).prop_map(|(service, name, value)| Change::Local {
+        service,
+        slice: name.into(),
+        value,
+        revision: 1,
+    })
+}
+
+fn remote() -> impl Strategy<Value = Change> {
+    (service_key(), peer(), slice_name(), option::weighted(0.8, slice()), standing()).prop_map(
+        |(service, (cluster, id), name, slice, standing)| Change::Remote {
+            service,
+            cluster,
+            slice: name.into(),
+            value: slice.map(|slice| MeshSlice { cluster_id: crate::fixture::id(id), revision: 1, slice }),
+            standing,
+        },
+    )
+}
+
+/// One of three services.
+pub fn service_key() -> impl Strategy<Value = ServiceKey> {
+    select(vec![key("a"), key("b"), key("c")])
+}
+
+fn peer() -> impl Strategy<Value = (ClusterName, u32)> {
+    select(PEERS.map(|(name, id)| (cluster(name), id)).to_vec())
+}
+
+fn slice_name() -> impl Strategy<Value = &'static str> {
+    select(vec!["s1", "s2"])
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![3 => Just(Standing::Sure), 1 => Just(DOUBTFUL)]
+}
+
+/// A Service's frontends and policy; its key is to be replaced.
+pub fn spec() -> impl Strategy<Value = ServiceSpec> {
+    let ips = select(vec![vec!["172.16.0.1"], vec!["172.16.0.2"], vec!["172.16.0.1", "fd01::1"], vec![]]);
+    (ips, vec(port(), 1..4), policy()).prop_map(|(ips, ports, policy)| ServiceSpec {
+        key: key("a"),
+        cluster_ips: ips.into_iter().map(addr).collect(),
+        ports,
+        policy,
+    })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let reach = select(vec![Reach::Cluster, Reach::Import, Reach::Mesh, Reach::Mesh]);
+    let affinity = select(vec![Affinity::None, Affinity::Local, Affinity::Remote]);
+    let internal = prop_oneof![3 => Just(InternalTrafficPolicy::Cluster), 1 => Just(InternalTrafficPolicy::Local)];
+    let publish_not_ready = prop_oneof![5 => Just(false), 1 => Just(true)];
+    let no_backend = select(vec![NoBackend::Refuse, NoBackend::Pass]);
+    (reach, affinity, internal, publish_not_ready, no_backend, option::weighted(0.2, 1..3u32)).prop_map(
+        |(reach, affinity, internal_traffic_policy, publish_not_ready, no_backend, client_ip_seconds)| Policy {
+            reach,
+            affinity,
+            internal_traffic_policy,
+            no_backend,
+            publish_not_ready,
+            client_ip_seconds,
+        },
+    )
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    let protocol = prop_oneof![6 => Just(Protocol::Tcp), 2 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)];
+    (select(vec!["", "http", "alt"]), protocol, 80..82u16).prop_map(|(name, protocol, number)| Port {
+        name: name.into(),
+        protocol,
+        number,
+    })
+}
+
+/// Up to four endpoints.
+pub fn slice() -> impl Strategy<Value = Slice> {
+    vec(endpoint(), 0..5).prop_map(|endpoints| Slice { endpoints })
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let state = prop_oneof![
+        4 => Just(BackendState::Active),
+        2 => Just(BackendState::Terminating),
+        1 => Just(BackendState::Gone),
+        1 => Just(BackendState::Maintenance),
+    ];
+    let node = select(vec![None, Some("n1"), Some("n2")]);
+    let weight = prop_oneof![7 => Just(100u16), 1 => Just(0u16)];
+    (address(), vec(port(), 1..4), state, any::<bool>(), node, weight, proptest::bool::weighted(0.1)).prop_map(
+        |(addr, ports, state, was_ready, node, weight, doubtful)| Endpoint {
+            addr,
+            ports: Arc::from(ports),
+            state,
+            was_ready,
+            weight,
+            node: node.map(Into::into),
+            zone: None,
+            hints: Box::default(),
+            doubtful,
+        },
+    )
+}
+
+fn address() -> impl Strategy<Value = Addr> {
+    select(["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "fd00::1", "fd00::2"].map(addr).to_vec())
+}
+
+/// The own cluster's id, as in [`crate::fixture::mesh`].
+pub fn own_id() -> tombolo_core::id::ClusterId {
+    id(2)
+}
