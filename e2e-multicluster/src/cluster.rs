@@ -19,6 +19,12 @@ use crate::topology::{self, Node, Site};
 /// The port of the apiserver's probes.
 pub const HEALTH_PORT: u16 = 9880;
 
+/// The Service that all of it is about.
+pub const SERVICE: &str = "default/rebel-base";
+
+/// The annotation that makes a Service part of the mesh.
+pub const GLOBAL: &str = "service.cilium.io/global";
+
 /// The slice with `rebel-base`'s endpoints.
 const SLICE: &str = "rebel-base-1";
 
@@ -65,7 +71,7 @@ impl Cluster {
             name: "rebel-base".into(),
             address: site.service(10),
             port: 80,
-            annotations: [("service.cilium.io/global".to_owned(), "true".to_owned())].into(),
+            annotations: [(GLOBAL.to_owned(), "true".to_owned())].into(),
         };
         let cluster = Self {
             datapath,
@@ -154,6 +160,7 @@ impl Cluster {
                 .flag("--tls-dir", dir.join("tls"))
                 .flag("--peers-dir", dir.join("peers"))
                 .flag("--admin-listen", format!("unix:{}", self.admin_socket().display()))
+                .flag("--service-cidr", site.service_range())
                 .flag("--health-listen", format!("{}:{HEALTH_PORT}", site.control.address));
         self.apiserver = Some(spec.start(&self.logs)?);
         Ok(())
@@ -240,21 +247,52 @@ impl Cluster {
         self.write_source("rebel-base.yaml", &self.service.manifest())
     }
 
-    /// Runs `count` pods of `rebel-base`, in turn on each node, and makes them its endpoints.
+    /// Runs `count` pods of `rebel-base`, in turn on each node, and makes them its endpoints. Pods that are no longer
+    /// wanted keep running, as they do in Kubernetes while connections end.
     ///
     /// # Errors
     /// A pod cannot be started or the manifest not be written.
     pub fn scale(&mut self, count: u8) -> Result<()> {
-        let nodes = self.site.nodes.len();
-        let mut endpoints = Vec::new();
-        for n in 0..usize::from(count) {
-            let node = self.site.nodes[n % nodes].clone();
-            let address = node.pod(u8::try_from(n / nodes + 1).context("a node has at most 254 pods")?);
+        for (node, address) in self.pod_places(count) {
             self.start_pod(&node, address)?;
-            endpoints.push(Endpoint { address, node: node.name, readiness: Readiness::Ready });
         }
-        self.pods.retain(|address, _| endpoints.iter().any(|e| e.address == *address));
-        self.set_endpoints(endpoints)
+        self.claim(count)
+    }
+
+    /// Makes `count` pods the endpoints of `rebel-base`, whether they run or not.
+    ///
+    /// # Errors
+    /// The manifest cannot be written.
+    pub fn claim(&mut self, count: u8) -> Result<()> {
+        let places = self.pod_places(count).into_iter();
+        let endpoints =
+            places.map(|(node, address)| Endpoint { address, node: node.name, readiness: Readiness::Ready });
+        self.set_endpoints(endpoints.collect())
+    }
+
+    /// Where the first `count` pods are: in turn on each node.
+    fn pod_places(&self, count: u8) -> Vec<(Node, Ipv4Addr)> {
+        let rounds = (1..=u8::MAX).flat_map(|n| self.site.nodes.iter().map(move |node| (node.clone(), node.pod(n))));
+        rounds.take(usize::from(count)).collect()
+    }
+
+    /// Kills everything but the pods and forgets what it remembered, the source's endpoints too.
+    ///
+    /// # Errors
+    /// A process cannot be waited for, or a file not be removed.
+    pub fn forget(&mut self) -> Result<()> {
+        self.kill_apiserver()?;
+        for node in 0..self.site.nodes.len() {
+            self.kill_agent(node)?;
+        }
+        self.etcd.kill()?;
+        for remembered in ["etcd", "state"] {
+            let dir = self.dir.join(remembered);
+            if dir.exists() {
+                fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+            }
+        }
+        self.delete_endpoints()
     }
 
     fn start_pod(&mut self, node: &Node, address: Ipv4Addr) -> Result<()> {

@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::netns;
 use crate::process::{Process, Spec};
 use crate::programs;
 use crate::story;
@@ -15,6 +17,9 @@ use crate::topology::Place;
 
 /// The port clients use.
 pub const PORT: u16 = 2379;
+
+/// The port of plain metrics, inside its own namespace alone.
+const METRICS_PORT: u16 = 2381;
 
 /// An etcd program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +96,17 @@ pub struct Server {
     data: PathBuf,
     logs: PathBuf,
     lives: u32,
+    extra: Vec<String>,
     process: Option<Process>,
+}
+
+/// Where a server's store stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revisions {
+    /// The revision of the last write.
+    pub current: i64,
+    /// The revision up to which history is gone.
+    pub compacted: i64,
 }
 
 impl Server {
@@ -105,6 +120,7 @@ impl Server {
             data: data.to_owned(),
             logs: logs.to_owned(),
             lives: 0,
+            extra: Vec::new(),
             process: None,
         }
     }
@@ -146,6 +162,37 @@ impl Server {
         self.start()
     }
 
+    /// Kills it and starts it on its data, with these flags besides the usual.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn restart_with(&mut self, extra: &[&str]) -> Result<()> {
+        self.extra = extra.iter().map(|flag| (*flag).to_owned()).collect();
+        self.restart()
+    }
+
+    /// Where its store stands, by its own metrics.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn revisions(&self) -> Result<Revisions> {
+        let metrics = netns::inside(&self.place.netns, || {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, METRICS_PORT))?;
+            stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })?;
+        let gauge = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            parse_gauge(line.with_context(|| format!("etcd's metrics have no {name}"))?)
+        };
+        Ok(Revisions {
+            current: gauge("etcd_debugging_mvcc_current_revision")?,
+            compacted: gauge("etcd_debugging_mvcc_compact_revision")?,
+        })
+    }
+
     /// Lets it go on without this process.
     pub fn leave(self) {
         self.process.into_iter().for_each(Process::leave);
@@ -177,6 +224,7 @@ impl Server {
             .flag("--data-dir", &self.data)
             .flag("--listen-client-urls", listen)
             .flag("--advertise-client-urls", self.url())
+            .flag("--listen-metrics-urls", format!("http://127.0.0.1:{METRICS_PORT}"))
             .flag("--listen-peer-urls", peer)
             .flag("--initial-advertise-peer-urls", peer)
             .flag("--initial-cluster", format!("{}={peer}", self.name))
@@ -190,9 +238,17 @@ impl Server {
             .arg("--enable-grpc-gateway=false")
             .flag("--log-level", "warn")
             .flag("--log-outputs", "stderr");
+        let spec = self.extra.iter().fold(spec, Spec::arg);
         // A machine that dies takes the whole mesh with it, so nothing is gained by waiting for its disk.
         if self.engine.version >= Version(3, 5, 0) { spec.arg(OsStr::new("--unsafe-no-fsync")) } else { spec }
     }
+}
+
+/// Prometheus writes large numbers as 1.2345e+06.
+fn parse_gauge(text: &str) -> Result<i64> {
+    let number: f64 = text.trim().parse().with_context(|| format!("{text:?} is no number"))?;
+    #[expect(clippy::cast_possible_truncation, reason = "a test's revisions are small whole numbers")]
+    Ok(number as i64)
 }
 
 fn url(address: Ipv4Addr) -> String {

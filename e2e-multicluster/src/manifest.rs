@@ -39,6 +39,13 @@ pub struct Endpoint {
     pub readiness: Readiness,
 }
 
+impl Endpoint {
+    /// Its address with the port pods listen on.
+    pub fn target(&self) -> String {
+        format!("{}:{TARGET_PORT}", self.address)
+    }
+}
+
 /// The `ready` condition of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {

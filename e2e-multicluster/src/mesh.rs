@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::cluster::{Cluster, Datapath};
+use crate::cluster::{Cluster, Datapath, GLOBAL, SERVICE};
+use crate::observe::Table;
 use crate::operator::{self, Authority};
 use crate::run::Run;
 use crate::{etcd, observe, story, topology};
@@ -80,6 +81,7 @@ impl Mesh {
         mesh.connect_all()?;
         story::say(&format!("   started and connected: {} ms", begun.elapsed().as_millis()));
         mesh.wait_ready()?;
+        mesh.wait_all_backends(READY)?;
         story::say(&format!("   every agent has its tables: {} ms", begun.elapsed().as_millis()));
         Ok(mesh)
     }
@@ -96,6 +98,45 @@ impl Mesh {
             }
         }
         Ok(())
+    }
+
+    /// Kills everything but the pods and forgets what it remembered.
+    ///
+    /// # Errors
+    /// Something cannot be killed or removed.
+    pub fn forget(&mut self) -> Result<()> {
+        self.clusters.iter_mut().try_for_each(Cluster::forget)
+    }
+
+    /// Brings everything back to how [`Mesh::up`] left it: all pods are endpoints, no annotation but global, every
+    /// agent has all backends.
+    ///
+    /// # Errors
+    /// It does not come back.
+    pub fn rest(&mut self) -> Result<()> {
+        let pods = self.pods;
+        for cluster in &mut self.clusters {
+            cluster.service.annotations.retain(|key, _| key == GLOBAL);
+            cluster.annotate(&[])?;
+            cluster.scale(pods)?;
+        }
+        self.wait_ready()?;
+        self.wait_all_backends(READY)
+    }
+
+    /// The table of `rebel-base` with every endpoint of every cluster, one slot each.
+    pub fn all_backends(&self) -> Table {
+        let endpoints = self.clusters.iter().flat_map(Cluster::endpoints);
+        endpoints.map(|e| (e.target(), 1)).collect()
+    }
+
+    /// Waits until every agent's table of `rebel-base` has exactly every endpoint of every cluster.
+    ///
+    /// # Errors
+    /// It does not within that time.
+    pub fn wait_all_backends(&mut self, within: Duration) -> Result<()> {
+        let all = self.all_backends();
+        self.clusters.iter_mut().try_for_each(|c| observe::wait_table(c, SERVICE, &all, within))
     }
 
     /// Waits until every cluster says that it and its nodes are ready.

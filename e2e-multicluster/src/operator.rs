@@ -75,12 +75,12 @@ impl Authority {
         &self.dir
     }
 
-    /// Issues the leaves of a cluster anew, by this authority alone.
+    /// Issues leaves in a cluster's name into a directory.
     ///
     /// # Errors
     /// `tombolo certs issue` fails.
-    pub fn reissue(&self, cluster: &str, tls: &Path) -> Result<()> {
-        let issue = ["certs", "issue", "--force", "--cluster-name", cluster, "--ca"].map(OsStr::new);
+    pub fn issue(&self, cluster: &str, tls: &Path) -> Result<()> {
+        let issue = ["certs", "issue", "--cluster-name", cluster, "--ca"].map(OsStr::new);
         let mut args = issue.to_vec();
         args.extend([self.dir.as_os_str(), "--dir".as_ref(), tls.as_os_str()]);
         tombolo(&args).map(drop)

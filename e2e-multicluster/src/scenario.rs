@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::answers::{Answer, Shares, Tally, disagreement, switch_us, to_f64};
 use crate::clock::{Seen, let_pass, monotonic_us};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SERVICE};
 use crate::load;
-use crate::manifest::TARGET_PORT;
 use crate::mesh::Mesh;
 use crate::observe::{self, Table};
 
@@ -118,9 +117,6 @@ pub struct Outcome {
     pub faults: Vec<String>,
 }
 
-/// The Service that all of it is about.
-pub const SERVICE: &str = "default/rebel-base";
-
 /// Carries out all steps in order and gives each outcome to `seen` as it comes.
 ///
 /// # Errors
@@ -169,7 +165,7 @@ fn carry_out(mesh: &mut Mesh, step: &Step, before: Shares) -> Result<(Outcome, S
 /// Sets `ne` to affinity `local` before its endpoints go, and waits until its tables say so.
 fn keep_to_itself(ne: &mut Cluster, step: &Step) -> Result<Shares> {
     ne.annotate(step.annotations)?;
-    let own: Table = ne.endpoints().iter().map(|e| (format!("{}:{TARGET_PORT}", e.address), 1)).collect();
+    let own: Table = ne.endpoints().iter().map(|e| (e.target(), 1)).collect();
     let share = u32::try_from(own.len()).context("a demo has few pods")?;
     observe::wait_table(ne, SERVICE, &own, SWITCH)?;
     Ok([("ne".to_owned(), share)].into())

@@ -206,8 +206,7 @@ mod tests {
 
     #[test]
     fn a_place_gets_its_address_and_the_other_nodes_pods_and_no_default_route() {
-        let node =
-            |number: u8| Node { name: format!("we-{number}"), place: place("x", 10 + number), site: 2, number };
+        let node = |number: u8| Node { name: format!("we-{number}"), place: place("x", 10 + number), site: 2, number };
         let site = Site { name: "we".into(), id: 7, number: 2, control: place("c", 1), nodes: vec![node(1), node(2)] };
         expect![[r#"
             link set lo up

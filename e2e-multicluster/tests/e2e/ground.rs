@@ -15,14 +15,17 @@ use tombolo_e2e::run::{self, Run};
 use tombolo_e2e::topology::{self, Link, Place, Site};
 use tombolo_e2e::{load, netns, programs};
 
-use crate::harness::{Case, janitor};
+use crate::harness::{Body, Case, janitor};
 
 pub(crate) const CASES: &[Case] = &[
-    Case { name: "ground: the fabric joins places and leads nowhere else", body: fabric },
-    Case { name: "ground: load is open loop and counts late answers as failed", body: open_loop },
-    Case { name: "ground: a process that dies is noticed, with the end of its log", body: death },
-    Case { name: "ground: directories are laid out and etcd serves them, killed and restarted", body: stores },
-    Case { name: "ground: a killed owner leaves nothing behind", body: killed_owner },
+    Case { name: "ground: the fabric joins places and leads nowhere else", body: Body::Alone(fabric) },
+    Case { name: "ground: load is open loop and counts late answers as failed", body: Body::Alone(open_loop) },
+    Case { name: "ground: a process that dies is noticed, with the end of its log", body: Body::Alone(death) },
+    Case {
+        name: "ground: directories are laid out and etcd serves them, killed and restarted",
+        body: Body::Alone(stores),
+    },
+    Case { name: "ground: a killed owner leaves nothing behind", body: Body::Alone(killed_owner) },
 ];
 
 const SOON: Duration = Duration::from_secs(10);

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use tombolo_e2e::cluster::Datapath;
+use tombolo_e2e::mesh::{DEMO, Mesh, Plan};
 use tombolo_e2e::{clock, needs, run, story};
 
 /// One end-to-end test.
@@ -14,7 +16,16 @@ pub(crate) struct Case {
     /// Its name, as a sentence.
     pub(crate) name: &'static str,
     /// What it does.
-    pub(crate) body: fn() -> Result<()>,
+    pub(crate) body: Body,
+}
+
+/// What a case works on.
+#[derive(Clone, Copy)]
+pub(crate) enum Body {
+    /// What it makes itself.
+    Alone(fn() -> Result<()>),
+    /// The demo's mesh, complete and at rest. A case that fails takes it down, so the next gets a new one.
+    Shared(fn(&mut Mesh) -> Result<()>),
 }
 
 /// The janitor of every run of these tests.
@@ -26,16 +37,17 @@ pub(crate) fn janitor() -> &'static Path {
 pub(crate) struct Harness {
     parts: Vec<String>,
     list: bool,
+    shared: Option<Mesh>,
 }
 
 impl Harness {
     pub(crate) fn from_arguments() -> Self {
         let all: Vec<String> = std::env::args().skip(1).collect();
         let list = all.iter().any(|a| a == "--list");
-        Self { parts: all.into_iter().filter(|a| !a.starts_with("--")).collect(), list }
+        Self { parts: all.into_iter().filter(|a| !a.starts_with("--")).collect(), list, shared: None }
     }
 
-    pub(crate) fn run(&self, cases: &[Case]) -> ExitCode {
+    pub(crate) fn run(mut self, cases: &[Case]) -> ExitCode {
         let chosen = |case: &&Case| self.parts.is_empty() || self.parts.iter().any(|part| case.name.contains(part));
         let chosen: Vec<_> = cases.iter().filter(chosen).collect();
         if self.list {
@@ -50,26 +62,47 @@ impl Harness {
             story::warn(&format!("{error:#}"));
             return ExitCode::FAILURE;
         }
-        let failed = chosen.iter().filter(|case| !passes(case)).count();
+        let failed = chosen.iter().filter(|case| !self.passes(case)).count();
         story::say(&format!("\n{} passed, {failed} failed", chosen.len() - failed));
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+
+    fn passes(&mut self, case: &Case) -> bool {
+        if clock::interrupted() {
+            return false;
+        }
+        let begun = Instant::now();
+        // A panic (an assertion) is a failure of this case only; its mesh is dropped and so cleaned up.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.carry_out(case)));
+        let ms = begun.elapsed().as_millis();
+        match &result {
+            Ok(Ok(())) => story::say(&format!("ok   {} ({ms} ms)", case.name)),
+            Ok(Err(error)) => story::say(&format!("FAIL {} ({ms} ms)\n{error:#}", case.name)),
+            Err(_) => story::say(&format!("FAIL {} ({ms} ms): panicked, see above", case.name)),
+        }
+        matches!(result, Ok(Ok(())))
+    }
+
+    fn carry_out(&mut self, case: &Case) -> Result<()> {
+        let body = match case.body {
+            Body::Alone(body) => return body(),
+            Body::Shared(body) => body,
+        };
+        // Taken out, so that a failure drops it.
+        let mut mesh = match self.shared.take() {
+            Some(mesh) => mesh,
+            None => Mesh::up(&demo_plan()).context("the shared mesh")?,
+        };
+        body(&mut mesh)?;
+        mesh.rest().context("the mesh after the case")?;
+        self.shared = Some(mesh);
+        Ok(())
+    }
 }
 
-fn passes(case: &Case) -> bool {
-    if clock::interrupted() {
-        return false;
-    }
-    let begun = Instant::now();
-    // A panic (an assertion) is a failure of this case only; its mesh is dropped and so cleaned up.
-    let result = std::panic::catch_unwind(case.body);
-    let ms = begun.elapsed().as_millis();
-    match &result {
-        Ok(Ok(())) => story::say(&format!("ok   {} ({ms} ms)", case.name)),
-        Ok(Err(error)) => story::say(&format!("FAIL {} ({ms} ms)\n{error:#}", case.name)),
-        Err(_) => story::say(&format!("FAIL {} ({ms} ms): panicked, see above", case.name)),
-    }
-    matches!(result, Ok(Ok(())))
+/// The demo's mesh, with the kernel's maps.
+pub(crate) fn demo_plan() -> Plan<'static> {
+    Plan { clusters: &DEMO, nodes: 2, pods: 2, datapath: Datapath::Ebpf, janitor: janitor() }
 }
 
 /// What to do when this machine lacks something; `None` when it has all.

@@ -2,8 +2,14 @@
 //!
 //! `cargo test -p tombolo-e2e --test e2e [-- PART_OF_A_NAME…]` runs all cases, or those whose name has such a part.
 
+mod admission;
+mod faults;
 mod ground;
 mod harness;
+mod identity;
+mod intruder;
+mod orders;
+mod steps;
 
 use std::process::ExitCode;
 
@@ -13,6 +19,7 @@ fn main() -> ExitCode {
     if std::env::var_os(ground::OWNER).is_some() {
         return if ground::own_and_wait().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let cases: Vec<Case> = ground::CASES.to_vec();
+    let areas = [ground::CASES, steps::CASES, faults::CASES, admission::CASES, identity::CASES, orders::CASES];
+    let cases: Vec<Case> = areas.concat();
     Harness::from_arguments().run(&cases)
 }
