@@ -1,0 +1,84 @@
+//! The demo's words.
+
+use anyhow::Result;
+use tombolo_e2e::answers::DEVIATIONS;
+use tombolo_e2e::mesh::Mesh;
+use tombolo_e2e::needs::Missing;
+use tombolo_e2e::scenario::{Outcome, RATE, Report, Step};
+use tombolo_e2e::story::{chapter, say};
+use tombolo_e2e::{operator, programs};
+
+pub(crate) fn missing(all: &[Missing]) {
+    chapter("The demo needs something that is not here");
+    for Missing { what, how } in all {
+        say(&format!(" - {what}\n   {how}"));
+    }
+}
+
+/// What is up now, in the CLI's own words.
+pub(crate) fn mesh(mesh: &mut Mesh) -> Result<()> {
+    chapter("What `tombolo status` says in ne");
+    let ne = mesh.cluster("ne");
+    let said = operator::try_tombolo(&["status".as_ref(), "--cluster".as_ref(), ne.dir.as_os_str()])?;
+    said.out.lines().chain(said.err.lines()).for_each(|line| say(&format!("   {line}")));
+    Ok(())
+}
+
+pub(crate) fn rules() {
+    say(&format!(
+        "   {RATE} requests a second, open loop, a new connection each, no retry; later than 1 s is failed.\n   \
+         Pods keep running while their endpoints leave, so not one request may fail.\n   \
+         Shares: each backend has one slot, a connection picks one at random; counts must be within {DEVIATIONS}\n   \
+         standard deviations of that (a right share fails this once in 1.7 million checks)."
+    ));
+}
+
+pub(crate) fn step(step: &Step, outcome: &Outcome) {
+    let sign = if outcome.ok { "ok  " } else { "FAIL" };
+    let answers: Vec<_> = outcome.by_cluster.iter().map(|(cluster, n)| format!("{cluster} {n}")).collect();
+    let switch = outcome.switch_ms.map_or(String::new(), |ms| format!(", effect after {ms:.0} ms"));
+    say(&format!("\n{sign} {}: {}", step.name, step.story));
+    say(&format!(
+        "     {} requests, {} failed{switch}; answered by {}",
+        outcome.requests,
+        outcome.failed,
+        answers.join(", ")
+    ));
+    outcome.faults.iter().for_each(|fault| say(&format!("     {fault}")));
+}
+
+pub(crate) fn end(report: &Report) {
+    let failed: Vec<_> = report.steps.iter().filter(|s| !s.ok).map(|s| s.name.as_str()).collect();
+    if failed.is_empty() {
+        let requests: u64 = report.steps.iter().map(|s| s.requests).sum();
+        chapter(&format!("All {} steps as expected, {requests} requests, none failed", report.steps.len()));
+    } else {
+        chapter(&format!("NOT as expected: {}", failed.join(", ")));
+    }
+}
+
+/// Lines to try while the mesh stays up.
+pub(crate) fn kept(mesh: &Mesh) -> Result<()> {
+    let tombolo = programs::program("tombolo")?;
+    let (tombolo, ne) = (tombolo.display(), &mesh.clusters[0]);
+    let (dir, node) = (ne.dir.display(), &ne.site.nodes[0]);
+    let (cgroup, netns) = (node.place.cgroup.display(), &node.place.netns);
+    let frontend = ne.frontend();
+    chapter("It stays up. Lines to try, as root");
+    say(&format!(
+        "   # ask as a client on node {node}:\n   \
+         sh -c 'echo $$ >{cgroup}/cgroup.procs; exec nsenter --net=/run/netns/{netns} curl -s http://{frontend}/'\n\n   \
+         # why the answer is what it is:\n   \
+         {tombolo} explain rebel-base --cluster {dir} --node {node}\n   \
+         {tombolo} services --cluster {dir}\n   \
+         {tombolo} status --cluster {dir}\n\n   \
+         # change something, for example the affinity; the file is watched:\n   \
+         vi {dir}/source/rebel-base.yaml\n\n   \
+         # logs: {logs}\n   \
+         # when done:\n   \
+         cargo xtask demo down",
+        node = node.name,
+        logs = mesh.run().logs().display(),
+    ));
+    Ok(())
+}
