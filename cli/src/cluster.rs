@@ -198,8 +198,7 @@ fn socket_url(root: &Path, text: &str) -> String {
 }
 
 fn syntax(path: &Path, error: &serde_saphyr::Error) -> ClusterError {
-    let place = error.location().map(|l| format!("line {}, column {}: ", l.line(), l.column())).unwrap_or_default();
-    let detail = format!("{place}{}", error.without_snippet());
+    let detail = error.without_snippet().to_string();
     ClusterError::Syntax { path: path.into(), detail }
 }
 
@@ -246,21 +245,40 @@ mod tests {
         .map(|text| format!("{}\n", parse(text).unwrap_err()))
         .collect();
         expect![[r#"
-            we/cluster.yaml: line 1, column 1: missing field `id` at line 1, column 1
+            we/cluster.yaml: missing field `id` at line 1, column 1
             we/cluster.yaml
             we/cluster.yaml
             we/cluster.yaml: store: "http://a" is no URL of a store: it must be https://HOST:PORT
             we/cluster.yaml: admin: "/a" is no admin URL: it must be unix:PATH or https://HOST:PORT
-            we/cluster.yaml: line 5, column 1: unknown field `sotre`, expected one of name, id, max_connected_clusters, store, admin, host_aliases, nodes at line 5, column 1
+            we/cluster.yaml: unknown field `sotre`, expected one of name, id, max_connected_clusters, store, admin, host_aliases, nodes at line 5, column 1
         "#]].assert_eq(&errors);
     }
 
     #[test]
     fn addresses_become_names_of_the_certificate() {
-        store("https://10.0.0.2:2379", &expect![[r#"["https://we.mesh.cilium.io:2379"] {"we.mesh.cilium.io": [10.0.0.2]}"#]]);
-        store("https://[fd00::2]:2379,https://10.0.0.2", &expect![[r#"["https://we.mesh.cilium.io:2379"] {"we.mesh.cilium.io": [fd00::2, 10.0.0.2]}"#]]);
-        store("https://127.0.0.1:2379,https://127.0.0.1:2380", &expect![[r#"["https://we.mesh.cilium.io:2379", "https://we.mesh.cilium.io:2380"] {"we.mesh.cilium.io": [127.0.0.1]}"#]]);
-        store("https://10.0.0.2:1,https://10.0.0.3:2", &expect![[r#"["https://we-0.mesh.cilium.io:1", "https://we-1.mesh.cilium.io:2"] {"we-0.mesh.cilium.io": [10.0.0.2], "we-1.mesh.cilium.io": [10.0.0.3]}"#]]);
-        store("https://store.we:2379,https://dns.we", &expect![[r#"["https://store.we:2379", "https://dns.we:2379"] {"store.we": [192.0.2.1]}"#]]);
+        store(
+            "https://10.0.0.2:2379",
+            &expect![[r#"["https://we.mesh.cilium.io:2379"] {"we.mesh.cilium.io": [10.0.0.2]}"#]],
+        );
+        store(
+            "https://[fd00::2]:2379,https://10.0.0.2",
+            &expect![[r#"["https://we.mesh.cilium.io:2379"] {"we.mesh.cilium.io": [fd00::2, 10.0.0.2]}"#]],
+        );
+        store(
+            "https://127.0.0.1:2379,https://127.0.0.1:2380",
+            &expect![[
+                r#"["https://we.mesh.cilium.io:2379", "https://we.mesh.cilium.io:2380"] {"we.mesh.cilium.io": [127.0.0.1]}"#
+            ]],
+        );
+        store(
+            "https://10.0.0.2:1,https://10.0.0.3:2",
+            &expect![[
+                r#"["https://we-0.mesh.cilium.io:1", "https://we-1.mesh.cilium.io:2"] {"we-0.mesh.cilium.io": [10.0.0.2], "we-1.mesh.cilium.io": [10.0.0.3]}"#
+            ]],
+        );
+        store(
+            "https://store.we:2379,https://dns.we",
+            &expect![[r#"["https://store.we:2379", "https://dns.we:2379"] {"store.we": [192.0.2.1]}"#]],
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The command line of Tombolo.
 //!
-//! A command is a function from arguments to a report; [`output`] prints reports, in words (the `render` modules) or as
+//! A command is a function from arguments to a report; `output` prints reports, in words (`render`) or as
 //! JSON (the values of `tombolo_core::report`). Apiservers and agents are asked over the admin protocol; everything else
 //! is files in clusters' directories.
 

@@ -15,6 +15,9 @@ use crate::query::{self, Answer};
 /// How long `--wait` pauses between two rounds of questions.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A peer that has not been heard for this long is not connected: the longest default of `tombolo.io/stale-after`.
+const SILENT_MS: u64 = 180_000;
+
 /// The status of the clusters that were asked about.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct MeshStatus {
@@ -104,6 +107,9 @@ fn apiserver_problems(status: &ClusterStatus, apiserver: &ApiserverStatus) -> Ve
     problems.extend(apiserver.blockers.iter().map(|blocker| format!("apiserver is not ready: {blocker}")));
     let known: Vec<_> = apiserver.peers.iter().map(|peer| (&peer.name, &peer.state)).collect();
     problems.extend(peer_problems(&status.configured_peers, &known));
+    // Only the mirror times a peer: what an agent has is the silence at its last report.
+    let silent = known.iter().filter(|(_, s)| s.session == PeerSession::Ready && s.silent_ms >= SILENT_MS);
+    problems.extend(silent.map(|(name, s)| format!("peer {name} has been silent for {} s", s.silent_ms / 1000)));
     problems
 }
 

@@ -73,13 +73,19 @@ impl Mesh {
 #[test]
 fn certificates_are_issued_once_and_renewed_by_force() {
     let mesh = Mesh::empty();
-    mesh.fails("certs init --dir ca", &expect![[r#"
+    mesh.fails(
+        "certs init --dir ca",
+        &expect![[r#"
         error: ca/ca.key exists: add --force to replace it
-    "#]]);
+    "#]],
+    );
     mesh.ok("certs issue --cluster-name we --ca ca --dir we/tls --dns store.we --ip 192.0.2.1 --auth-mode cluster");
-    mesh.fails("certs issue --cluster-name we --ca ca --dir we/tls", &expect![[r#"
+    mesh.fails(
+        "certs issue --cluster-name we --ca ca --dir we/tls",
+        &expect![[r#"
         error: we/tls/server.crt exists: add --force to replace it
-    "#]]);
+    "#]],
+    );
     let before = mesh.read("we/tls/server.crt");
     mesh.ok("certs issue --cluster-name we --ca ca --dir we/tls --force");
     assert_ne!(before, mesh.read("we/tls/server.crt"));
@@ -93,9 +99,12 @@ fn certificates_are_issued_once_and_renewed_by_force() {
 #[test]
 fn a_bad_name_writes_nothing() {
     let mesh = Mesh::empty();
-    mesh.fails("certs issue --cluster-name we --ca ca --dir we/tls --dns a_b..c", &expect![[r#"
+    mesh.fails(
+        "certs issue --cluster-name we --ca ca --dir we/tls --dns a_b..c",
+        &expect![[r#"
         error: "a_b..c" cannot stand in a certificate: it must be a host name or an IP address
-    "#]]);
+    "#]],
+    );
     assert!(!mesh.path().join("we").exists());
 }
 
@@ -117,9 +126,12 @@ fn certificates_are_shown() {
         "we/tls/remote.crt" "CN=remote-we" [] [] ["client"]
         "we/tls/server.crt" "CN=clustermesh-apiserver.kube-system.svc" ["clustermesh-apiserver.kube-system.svc","*.mesh.cilium.io","store.we"] ["127.0.0.1","::1","192.0.2.1"] ["server","client"]
     "#]].assert_eq(&brief);
-    mesh.fails("certs show we", &expect![[r#"
+    mesh.fails(
+        "certs show we",
+        &expect![[r#"
         error: we holds no certificates (*.crt)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -157,13 +169,19 @@ fn an_authority_is_imported() {
     let shown = mesh.ok("certs import-ca --dir imported --cert rsa-pkcs1.crt --key rsa-pkcs1.key");
     assert!(shown.contains("RSA 2048") && shown.contains("for         signing"), "{shown}");
     mesh.ok("certs issue --cluster-name we --ca imported --dir we/tls");
-    mesh.fails("certs import-ca --dir imported --cert rsa-pkcs1.crt --key rsa-pkcs1.key", &expect![[r#"
+    mesh.fails(
+        "certs import-ca --dir imported --cert rsa-pkcs1.crt --key rsa-pkcs1.key",
+        &expect![[r#"
         error: imported/ca.key exists: add --force to replace it
-    "#]]);
+    "#]],
+    );
     fs::write(mesh.path().join("secret.yaml"), "kind: Secret\ndata: {ca.crt: aGk=}\n").unwrap();
-    mesh.fails("certs import-ca --dir other --secret secret.yaml", &expect![[r#"
+    mesh.fails(
+        "certs import-ca --dir other --secret secret.yaml",
+        &expect![[r#"
         error: secret.yaml is no Secret with an authority: data.tls.crt is missing
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -176,7 +194,8 @@ fn init_lays_out_a_cluster_once() {
         admin: "unix:run/apiserver.sock"
         nodes:
           "n1": "run/n1.sock"
-    "#]].assert_eq(&mesh.read("we/cluster.yaml"));
+    "#]]
+    .assert_eq(&mesh.read("we/cluster.yaml"));
     expect![[r#"
         endpoints:
         - https://we.mesh.cilium.io:2379
@@ -186,17 +205,27 @@ fn init_lays_out_a_cluster_once() {
         cilium-host-aliases:
         - hostname: we.mesh.cilium.io
           ips:
-          - "10.0.0.2"
-    "#]].assert_eq(&mesh.read("we/store.yaml"));
-    mesh.fails("init we --name we --id 2 --ca ca --store https://a", &expect![[r#"
+          - 10.0.0.2
+    "#]]
+    .assert_eq(&mesh.read("we/store.yaml"));
+    mesh.fails(
+        "init we --name we --id 2 --ca ca --store https://a",
+        &expect![[r#"
         error: we/cluster.yaml exists: a cluster is laid out once; edit the file, or remove it
-    "#]]);
-    mesh.fails("init xx --name xx --id 256 --ca ca --store https://a", &expect![[r#"
+    "#]],
+    );
+    mesh.fails(
+        "init xx --name xx --id 256 --ca ca --store https://a",
+        &expect![[r#"
         error: xx/cluster.yaml: 256 is no cluster id: it must be 1 to 255
-    "#]]);
-    mesh.fails("certs init --dir we", &expect![[r#"
+    "#]],
+    );
+    mesh.fails(
+        "certs init --dir we",
+        &expect![[r#"
         error: we is a cluster's directory: keep the authority, with its key, outside of any cluster's
-    "#]]);
+    "#]],
+    );
     assert!(!mesh.path().join("xx").exists(), "a wrong wish makes nothing");
 }
 
@@ -208,7 +237,8 @@ fn clusters_are_connected_in_both_directions_and_again() {
         ✅ we reads ne at https://ne.mesh.cilium.io:2379 (we/peers/ne written)
         ✅ ne reads fc at https://fc.mesh.cilium.io:2379 (ne/peers/fc written)
         ✅ fc reads ne at https://ne.mesh.cilium.io:2379 (fc/peers/ne written)
-    "#]].assert_eq(&mesh.ok("connect --cluster ne --destination we --destination fc"));
+    "#]]
+    .assert_eq(&mesh.ok("connect --cluster ne --destination we --destination fc"));
     expect![[r#"
         endpoints:
         - https://we.mesh.cilium.io:2379
@@ -218,15 +248,17 @@ fn clusters_are_connected_in_both_directions_and_again() {
         cilium-host-aliases:
         - hostname: we.mesh.cilium.io
           ips:
-          - "10.0.0.2"
-    "#]].assert_eq(&mesh.read("ne/peers/we"));
+          - 10.0.0.2
+    "#]]
+    .assert_eq(&mesh.read("ne/peers/we"));
     assert_eq!(fs::read_dir(mesh.path().join("ne/peers")).unwrap().count(), 2);
     assert!(mesh.read("fc/peers/ne").contains("https://ne.mesh.cilium.io:2379"));
     mesh.edit("we/cluster.yaml", "10.0.0.2", "10.0.0.22");
     expect![[r#"
         ✅ we reads ne at https://ne.mesh.cilium.io:2379 (we/peers/ne was so already)
         ✅ ne reads we at https://we.mesh.cilium.io:2379 (ne/peers/we changed)
-    "#]].assert_eq(&mesh.ok("connect --cluster we --destination ne"));
+    "#]]
+    .assert_eq(&mesh.ok("connect --cluster we --destination ne"));
 }
 
 #[test]
@@ -247,10 +279,13 @@ fn what_cannot_work_is_not_connected() {
     let mesh = Mesh::new();
     mesh.edit("we/cluster.yaml", "id: 2", "id: 1");
     mesh.edit("fc/cluster.yaml", "\"fc\"", "\"ne\"");
-    mesh.fails("connect --cluster ne --destination we", &expect![[r#"
+    mesh.fails(
+        "connect --cluster ne --destination we",
+        &expect![[r#"
         error: ne and we cannot be connected, nothing was changed:
           - both ne and we have id 1: ids must differ; set id in one cluster.yaml
-    "#]]);
+    "#]],
+    );
     let (code, _, err) = mesh.run("connect --cluster ne --destination fc");
     assert!(code == 1 && err.contains("both are named ne"), "{err}");
     mesh.edit("we/cluster.yaml", "id: 1", "id: 400\nmax_connected_clusters: 511");
@@ -285,18 +320,21 @@ fn disconnecting_needs_only_one_side() {
     expect![[r#"
         ✅ ne no longer reads we (ne/peers/we removed)
         ✅ we no longer reads ne (we/peers/ne removed)
-    "#]].assert_eq(&mesh.ok("disconnect --cluster ne --destination we"));
+    "#]]
+    .assert_eq(&mesh.ok("disconnect --cluster ne --destination we"));
     expect![[r#"
         ✅ ne did not read we (no ne/peers/we)
         ✅ we did not read ne (no we/peers/ne)
-    "#]].assert_eq(&mesh.ok("disconnect --cluster ne --destination we"));
+    "#]]
+    .assert_eq(&mesh.ok("disconnect --cluster ne --destination we"));
     fs::remove_dir_all(mesh.path().join("fc")).unwrap();
     mesh.fails("disconnect --cluster ne --destination fc", &expect![[r#"
         error: the destination cannot be read; --peer NAME disconnects this side without it: cannot read fc/cluster.yaml: entity not found; is it a cluster's directory? `tombolo init` makes one
     "#]]);
     expect![[r#"
         ✅ ne no longer reads fc (ne/peers/fc removed)
-    "#]].assert_eq(&mesh.ok("disconnect --cluster ne --peer fc"));
+    "#]]
+    .assert_eq(&mesh.ok("disconnect --cluster ne --peer fc"));
     assert_eq!(fs::read_dir(mesh.path().join("ne/peers")).unwrap().count(), 0);
 }
 
@@ -304,7 +342,9 @@ fn disconnecting_needs_only_one_side() {
 fn who_does_not_answer_is_reported() {
     let mesh = Mesh::new();
     mesh.ok("connect --cluster ne --destination we");
-    mesh.fails("status --cluster ne --wait=0s", &expect![[r#"
+    mesh.fails(
+        "status --cluster ne --wait=0s",
+        &expect![[r#"
         🏝  ne (id 1)
            ❌ apiserver does not answer
            ❌ 1 of 1 node not connected to all clusters
@@ -315,19 +355,32 @@ fn who_does_not_answer_is_reported() {
               node n1: does not answer: unix:ne/run/n1.sock: entity not found
 
         ❌ 1 of 1 cluster not connected
-    "#]]);
-    mesh.fails("services --cluster ne", &expect![[r#"
+    "#]],
+    );
+    mesh.fails(
+        "services --cluster ne",
+        &expect![[r#"
         ne node n1: no answer: unix:ne/run/n1.sock: entity not found
-    "#]]);
-    mesh.fails("explain rebel-base --cluster ne --node n1", &expect![[r#"
+    "#]],
+    );
+    mesh.fails(
+        "explain rebel-base --cluster ne --node n1",
+        &expect![[r#"
         ne node n1: no answer: unix:ne/run/n1.sock: entity not found
-    "#]]);
-    mesh.fails("explain rebel-base --cluster ne --node n9", &expect![[r#"
+    "#]],
+    );
+    mesh.fails(
+        "explain rebel-base --cluster ne --node n9",
+        &expect![[r#"
         error: no node n9: cluster.yaml has n1
-    "#]]);
-    mesh.fails("status --cluster nowhere", &expect![[r#"
+    "#]],
+    );
+    mesh.fails(
+        "status --cluster nowhere",
+        &expect![[r#"
         error: cannot read nowhere/cluster.yaml: entity not found; is it a cluster's directory? `tombolo init` makes one
-    "#]]);
+    "#]],
+    );
     let (code, out, _) = mesh.run("status --cluster ne --cluster we -o json");
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &json["connected"], json["clusters"].as_array().unwrap().len()), (1, &false.into(), 2));

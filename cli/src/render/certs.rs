@@ -118,7 +118,8 @@ mod tests {
               key         ECDSA P-256
               serial      4f:01
               SHA-256     AB:CD
-        "#]].assert_eq(&ShownAll { certificates }.text());
+        "#]]
+        .assert_eq(&ShownAll { certificates }.text());
     }
 
     #[test]
@@ -143,7 +144,8 @@ mod tests {
             ❌ we server: we/tls/server.crt: does not cover the name store.we
                → issue the server leaf again with --dns or --ip for that name
             ❌ 1 error in the certificates of ne, we
-        "#]].assert_eq(&(fine.text() + &bad.text()));
+        "#]]
+        .assert_eq(&(fine.text() + &bad.text()));
         assert!(fine.ok() && !bad.ok());
     }
 }

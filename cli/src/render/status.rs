@@ -224,7 +224,9 @@ mod tests {
 
     #[test]
     fn all_connected() {
-        check(good(), &expect![[r#"
+        check(
+            good(),
+            &expect![[r#"
             🏝  ne (id 1)
                ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
                ✅ all 2 nodes are connected to all clusters
@@ -237,7 +239,8 @@ mod tests {
                   we    2   ready    2s      1         2          2      0        -
 
             ✅ 1 cluster connected
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -254,7 +257,9 @@ mod tests {
         };
         apiserver.faults =
             vec![FaultReport { place: "base.yaml#2".into(), message: "spec.ports[0].port: many".into() }];
-        check(ClusterStatus { apiserver: Answer::Got(apiserver), ..good() }, &expect![[r#"
+        check(
+            ClusterStatus { apiserver: Answer::Got(apiserver), ..good() },
+            &expect![[r#"
             🏝  ne (id 1)
                ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
                ✅ all 2 nodes are connected to all clusters
@@ -273,7 +278,8 @@ mod tests {
                   peer we is lost: we.mesh.cilium.io:2379: connection refused
 
             ❌ 1 of 1 cluster not connected
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -281,7 +287,9 @@ mod tests {
         let mut status = good();
         status.apiserver = Answer::Failed("unix:/m/ne/run/apiserver.sock: entity not found".into());
         status.agents.insert("n2".into(), Answer::Failed("unix:/m/ne/run/n2.sock: connection refused".into()));
-        check(status, &expect![[r#"
+        check(
+            status,
+            &expect![[r#"
             🏝  ne (id 1)
                ❌ apiserver does not answer
                ❌ 1 of 2 nodes not connected to all clusters
@@ -293,7 +301,8 @@ mod tests {
                   node n2: does not answer: unix:/m/ne/run/n2.sock: connection refused
 
             ❌ 1 of 1 cluster not connected
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -304,7 +313,9 @@ mod tests {
         let mut late = agent("n1");
         (late.synced, late.heartbeat_age_ms, late.peers) = (false, None, vec![]);
         let agents = BTreeMap::from([("n1".into(), Answer::Got(late))]);
-        check(ClusterStatus { apiserver: Answer::Got(first), agents, ..good() }, &expect![[r#"
+        check(
+            ClusterStatus { apiserver: Answer::Got(first), agents, ..good() },
+            &expect![[r#"
             🏝  ne (id 1)
                ❌ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
                ❌ 1 of 1 node not connected to all clusters
@@ -321,7 +332,8 @@ mod tests {
                   node n1: peer we is configured, but not known yet
 
             ❌ 1 of 1 cluster not connected
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -333,14 +345,17 @@ mod tests {
             agents: BTreeMap::new(),
             ..good()
         };
-        check(alone, &expect![[r#"
+        check(
+            alone,
+            &expect![[r#"
             🏝  ne (id 1)
                ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
                ⚠️  no nodes in cluster.yaml
                🔌 no peers: `tombolo connect` makes some
 
             ✅ 1 cluster connected
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -352,7 +367,17 @@ mod tests {
         let status = judged(ClusterStatus { apiserver: Answer::Got(other), agents, ..good() });
         expect![[r#"
             apiserver is that of we (id 2): see admin in cluster.yaml
-            node n1: agent is one of we: see nodes in cluster.yaml"#]].assert_eq(&status.problems.join("\n"));
+            node n1: agent is one of we: see nodes in cluster.yaml"#]]
+        .assert_eq(&status.problems.join("\n"));
+    }
+
+    #[test]
+    fn a_silent_peer_is_not_connected() {
+        let mut apiserver = apiserver();
+        apiserver.peers[0].state.silent_ms = 179_999;
+        apiserver.peers[1].state.silent_ms = 200_000;
+        let status = judged(ClusterStatus { apiserver: Answer::Got(apiserver), ..good() });
+        assert_eq!(status.problems, ["peer we has been silent for 200 s"]);
     }
 
     #[test]
