@@ -21,7 +21,7 @@ use tombolo_core::report::{
 };
 use tombolo_core::tables::SwitchEntry;
 use tombolo_store::listen::{ListenAddr, Listener};
-use tombolo_wire::admin::{AgentAdmin, ApiserverAdmin, agent_service, apiserver_service};
+use tombolo_wire::admin::{AgentAdmin, ApiserverAdmin, Stopping, agent_service, apiserver_service};
 use tonic::transport::Server;
 
 fn name(text: &str) -> ClusterName {
@@ -87,8 +87,8 @@ impl Agent {
 }
 
 impl AgentAdmin for Agent {
-    fn status(&self) -> AgentStatus {
-        AgentStatus {
+    async fn status(&self) -> Result<AgentStatus, Stopping> {
+        Ok(AgentStatus {
             node: self.0.into(),
             cluster: name("ne"),
             version: "0.1.0".into(),
@@ -102,17 +102,17 @@ impl AgentAdmin for Agent {
             frontends: 1,
             backends: 1,
             plans: 1,
-        }
+        })
     }
 
-    fn services(&self) -> Vec<ServiceView> {
+    async fn services(&self) -> Result<Vec<ServiceView>, Stopping> {
         let slot = SlotView { backend: Self::backend(), cluster: name("we"), slots: 1, connects: None };
         let switch = SwitchEntry { base: 4, count: 1, generation: 2 };
         let frontends = vec![FrontendView { frontend: Self::frontend(), switch, backends: vec![slot] }];
-        vec![ServiceView { service: Self::service(), policy: Self::policy(), frontends }]
+        Ok(vec![ServiceView { service: Self::service(), policy: Self::policy(), frontends }])
     }
 
-    fn explain(&self, service: &ServiceKey) -> Option<Explanation> {
+    async fn explain(&self, service: &ServiceKey) -> Result<Option<Explanation>, Stopping> {
         let backend = BackendExplanation {
             backend: Self::backend(),
             cluster: name("we"),
@@ -131,14 +131,14 @@ impl AgentAdmin for Agent {
             backends: vec![backend],
             installed: true,
         };
-        (*service == Self::service()).then(|| Explanation {
+        Ok((*service == Self::service()).then(|| Explanation {
             service: service.clone(),
             node: self.0.into(),
             cluster: name("ne"),
             policy: Self::policy(),
             frontends: vec![frontend],
             notes: vec![],
-        })
+        }))
     }
 }
 

@@ -336,7 +336,11 @@ fn another_id_is_another_cluster_and_another_form_is_the_same() {
     "#]]);
     let slices = record("ne", 1, "x/a", &[]).0.replace("services", "endpointslices");
     let gone = SessionEvent::Delta {
-        watch: 0, epoch: Epoch(1), revision: Revision(9), upserts: Vec::new(), deletes: vec![slices],
+        watch: 0,
+        epoch: Epoch(1),
+        revision: Revision(9),
+        upserts: Vec::new(),
+        deletes: vec![slices],
     };
     s.say("ne", vec![connected(1), config(1, true), gone]);
     s.check(expect![[r#""#]]);

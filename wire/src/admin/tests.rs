@@ -16,7 +16,7 @@ use tombolo_core::tables::SwitchEntry;
 use tonic::server::NamedService;
 
 use super::{
-    AdminError, AgentAdmin, AgentClient, AgentService, ApiserverAdmin, ApiserverClient, ApiserverService,
+    AdminError, AgentAdmin, AgentClient, AgentService, ApiserverAdmin, ApiserverClient, ApiserverService, Stopping,
     agent_service, apiserver_service,
 };
 use crate::proto::arbitrary::{
