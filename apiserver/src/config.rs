@@ -250,7 +250,8 @@ mod tests {
               --admin-listen: "here" is no address to listen on: it must be IP:PORT or unix:/path
               --health-listen: ":80" is no IP:PORT
               --deny-cidr: "x" is no CIDR
-              --default-global-namespace: "maybe" is neither true nor false"#]].assert_eq(&wrong.validate().unwrap_err().to_string());
+              --default-global-namespace: "maybe" is neither true nor false"#]]
+        .assert_eq(&wrong.validate().unwrap_err().to_string());
     }
 
     #[test]

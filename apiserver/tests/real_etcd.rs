@@ -61,8 +61,13 @@ fn args(dir: &Path, etcd: &Etcd, health: &str) -> Args {
     let path = |name: &str| dir.join(name).display().to_string();
     let source = format!("dir:{}", path("source"));
     let flags = [
-        ("--cluster-name", "we"), ("--cluster-id", "2"), ("--source", &source), ("--store", &etcd.url),
-        ("--tls-dir", &path("tls")), ("--peers-dir", &path("peers")), ("--health-listen", health),
+        ("--cluster-name", "we"),
+        ("--cluster-id", "2"),
+        ("--source", &source),
+        ("--store", &etcd.url),
+        ("--tls-dir", &path("tls")),
+        ("--peers-dir", &path("peers")),
+        ("--health-listen", health),
     ];
     let line = flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]);
     Args::parse_from(std::iter::once("tombolo-apiserver".to_owned()).chain(line))

@@ -349,9 +349,7 @@ impl Peer {
             (Link::Dialling, _) if self.said_synced => (PeerSession::Lost, "connecting again".to_owned()),
             (Link::Dialling, _) => (PeerSession::Connecting, "connecting".to_owned()),
             (Link::Up, Claim::Accepted(_)) if synced => (PeerSession::Ready, String::new()),
-            (Link::Up, Claim::Accepted(_)) => {
-                (PeerSession::Connecting, "waiting for a complete set".to_owned())
-            }
+            (Link::Up, Claim::Accepted(_)) => (PeerSession::Connecting, "waiting for a complete set".to_owned()),
             (Link::Up, _) => (PeerSession::Connecting, "connected, waiting for its cluster-config".to_owned()),
         };
         if let Some(why) = &self.suspended {
