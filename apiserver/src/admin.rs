@@ -28,7 +28,6 @@ pub async fn serve(
     Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, cancel.cancelled_owned()).await
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's interceptors return its Status")]
 fn admit(allowed: &str, request: Request<()>) -> Result<Request<()>, Status> {
     let peer = request.extensions().get::<Peer>();
     match peer.and_then(|peer| peer.common_name.as_deref()) {

@@ -1,4 +1,5 @@
 //! What Cilium's own exporter writes for the same objects, step by step (`tests/data/export.json`).
+#![cfg(test)]
 
 use std::collections::BTreeMap;
 

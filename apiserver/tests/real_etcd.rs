@@ -1,41 +1,111 @@
-//! The whole program against a real etcd: ready, and everything written that should be.
+//! The whole program against real etcds: ready, everything written that should be, and a peer mirrored.
+#![cfg(test)]
 
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::{Etcd, get, wait_for};
-use tokio::sync::mpsc;
+use clap::Parser;
+use support::{Etcd, authority, free_address, get, wait_for};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tombolo_apiserver::app;
-use tombolo_apiserver::config::Args;
-use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Watch, session};
+use tombolo_apiserver::config::{Args, Config};
+use tombolo_certs::Authority;
+use tombolo_core::own::OwnRecord;
+use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Watch, admin_channel, session};
+use tombolo_wire::admin::ApiserverClient;
+use tombolo_wire::own;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A cluster with an etcd, a source and peers, its program not yet running.
+struct Cluster {
+    etcd: Etcd,
+    health: String,
+    config: Config,
+}
+
+impl Cluster {
+    fn new(name: &str, id: &str, authority: &Authority) -> Option<Self> {
+        let etcd = Etcd::start(name, authority)?;
+        let health = free_address();
+        let path = |file: &str| etcd.dir().join(file).display().to_string();
+        fs::create_dir(path("source")).unwrap();
+        fs::create_dir(path("peers")).unwrap();
+        let source = format!("dir:{}", path("source"));
+        let admin = format!("unix:{}", path("admin.sock"));
+        let flags = [
+            ["--cluster-name", name],
+            ["--cluster-id", id],
+            ["--source", &source],
+            ["--store", &etcd.url],
+            ["--tls-dir", &path("tls")],
+            ["--peers-dir", &path("peers")],
+            ["--health-listen", &health],
+            ["--admin-listen", &admin],
+        ];
+        let line = std::iter::once("tombolo-apiserver").chain(flags.into_iter().flatten());
+        let config = Args::parse_from(line).validate().unwrap();
+        Some(Self { etcd, health, config })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.etcd.dir().join(name)
+    }
+
+    /// The source is one Service with one endpoint, and the node it is on.
+    fn serve(&self, service: &str, endpoint: &str) {
+        let text = MANIFESTS.replace("SERVICE", service).replace("ENDPOINT", endpoint);
+        fs::write(self.file("source/.tmp"), text).unwrap();
+        fs::rename(self.file("source/.tmp"), self.file("source/all.yaml")).unwrap();
+    }
+
+    fn connect(&self, peer: &Self) {
+        let file = |name: &str| self.file("tls").join(name).display().to_string();
+        let config = format!(
+            "endpoints:\n- {}\ntrusted-ca-file: {}\ncert-file: {}\nkey-file: {}\n",
+            peer.etcd.url,
+            file("ca.crt"),
+            file("remote.crt"),
+            file("remote.key")
+        );
+        fs::write(self.file("peers").join(peer.config.cluster.as_str()), config).unwrap();
+    }
+
+    async fn is_ready(&self) -> String {
+        let ready = async || get(&self.health, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"));
+        match wait_for(LIMIT, ready).await {
+            Some(answer) => answer,
+            None => panic!("not ready: {:?}", get(&self.health, "/readyz").await),
+        }
+    }
+}
 
 const MANIFESTS: &str = r#"
 apiVersion: v1
 kind: Service
-metadata: {name: rebel-base, annotations: {service.cilium.io/global: "true"}}
+metadata: {name: SERVICE, annotations: {service.cilium.io/global: "true"}}
 spec: {clusterIP: 10.96.0.7, ports: [{name: http, port: 80}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: rebel-base-1, labels: {kubernetes.io/service-name: rebel-base}}
+metadata: {name: SERVICE-1, labels: {kubernetes.io/service-name: SERVICE}}
 addressType: IPv4
 ports: [{name: http, port: 8080}]
-endpoints: [{addresses: [10.2.0.1], conditions: {ready: true}, nodeName: n1}]
+endpoints: [{addresses: [ENDPOINT], conditions: {ready: true}, nodeName: n1}]
 ---
 apiVersion: v1
 kind: Node
 metadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}
-spec: {podCIDRs: [10.2.0.0/24]}
+spec: {}
 status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
 "#;
 
-/// What must be in the store; values of canaries and heartbeats are times.
-const KEYS: [&str; 18] = [
+/// What must be in the store, and nothing else.
+const KEYS: [&str; 19] = [
     "cilium/.heartbeat",
     "cilium/cluster-config/we",
     "cilium/state/endpointslices/v1/we/default/rebel-base-1",
@@ -50,39 +120,23 @@ const KEYS: [&str; 18] = [
     "tombolo/v1/agents/cluster",
     "tombolo/v1/agents/heartbeat",
     "tombolo/v1/agents/local/default/rebel-base/rebel-base-1",
+    "tombolo/v1/agents/peers/ne",
     "tombolo/v1/agents/services/default/rebel-base",
     "tombolo/v1/agents/synced/we",
     "tombolo/v1/control/nodes/n1",
     "tombolo/v1/control/refused/ne",
 ];
 
-fn args(dir: &Path, etcd: &Etcd, health: &str) -> Args {
-    use clap::Parser;
-    let path = |name: &str| dir.join(name).display().to_string();
-    let source = format!("dir:{}", path("source"));
-    let flags = [
-        ("--cluster-name", "we"),
-        ("--cluster-id", "2"),
-        ("--source", &source),
-        ("--store", &etcd.url),
-        ("--tls-dir", &path("tls")),
-        ("--peers-dir", &path("peers")),
-        ("--health-listen", health),
-    ];
-    let line = flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]);
-    Args::parse_from(std::iter::once("tombolo-apiserver".to_owned()).chain(line))
-}
-
 /// Everything under a prefix, as the admin sees it.
-async fn keys(store: &StoreConfig, prefix: &str, tasks: &TaskTracker, cancel: &CancellationToken) -> Vec<String> {
+async fn read(store: &StoreConfig, prefix: &str, tasks: &TaskTracker) -> Vec<(String, bytes::Bytes)> {
     let watches = vec![Watch { prefix: prefix.to_owned(), canary: None }];
     let spec = SessionSpec { store: store.clone(), heartbeat: None, first: None, watches };
-    let done = cancel.child_token();
-    let mut events: mpsc::Receiver<SessionEvent> = session(spec, tasks, done.clone());
+    let done = CancellationToken::new();
+    let mut events = session(spec, tasks, done.clone());
     let mut found = Vec::new();
     while let Some(event) = events.recv().await {
         match event {
-            SessionEvent::Delta { upserts, .. } => found.extend(upserts.into_iter().map(|(key, _)| key)),
+            SessionEvent::Delta { upserts, .. } => found.extend(upserts),
             SessionEvent::Listed { .. } => break,
             _ => {}
         }
@@ -91,49 +145,103 @@ async fn keys(store: &StoreConfig, prefix: &str, tasks: &TaskTracker, cancel: &C
     found
 }
 
+async fn keys(store: &StoreConfig, prefix: &str, tasks: &TaskTracker) -> Vec<String> {
+    read(store, prefix, tasks).await.into_iter().map(|(key, _)| key).collect()
+}
+
+/// The addresses that a cluster's agents get from its peers.
+async fn mirrored(store: &StoreConfig, tasks: &TaskTracker) -> Vec<String> {
+    let mut addresses = Vec::new();
+    for (key, value) in read(store, "tombolo/v1/agents/mesh/", tasks).await {
+        if let OwnRecord::Mesh(mesh) = own::decode(&own::parse_key(&key).unwrap(), &value).unwrap() {
+            addresses.extend(mesh.slice.endpoints.iter().map(|e| format!("{} doubtful {}", e.addr, e.doubtful)));
+        }
+    }
+    addresses
+}
+
+fn run<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(test)
+}
+
 #[test]
 fn a_started_apiserver_is_ready_and_has_written_everything() {
-    let Some(etcd) = Etcd::start("we") else { return };
-    let dir = etcd.dir().to_owned();
-    fs::create_dir_all(dir.join("source")).unwrap();
-    fs::create_dir_all(dir.join("peers")).unwrap();
-    fs::write(dir.join("source/all.yaml"), MANIFESTS).unwrap();
-    let peer = "endpoints:\n- https://127.0.0.1:9\ntrusted-ca-file: ca\ncert-file: c\nkey-file: k\n";
-    fs::write(dir.join("peers/ne"), peer).unwrap();
-    let health = support::free_address();
-    let config = args(&dir, &etcd, &health).validate().unwrap();
-    let store = config.store.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    let Some(we) = Cluster::new("we", "2", &authority()) else { return };
+    we.serve("rebel-base", "10.2.0.1");
+    let unreachable = "endpoints:\n- https://127.0.0.1:9\ntrusted-ca-file: ca\ncert-file: c\nkey-file: k\n";
+    fs::write(we.file("peers/ne"), unreachable).unwrap();
+    run(async {
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
-        let running = tasks.spawn(app::run(config, cancel.clone()));
-        let ready = wait_for(Duration::from_secs(60), async || {
-            get(&health, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200"))
-        });
-        let answer = match ready.await {
-            Some(answer) => answer,
-            None => panic!("not ready: {:?}", get(&health, "/readyz").await),
-        };
+        let running = tasks.spawn(app::run(we.config.clone(), cancel.clone()));
+        let answer = we.is_ready().await;
         assert!(answer.contains("peer ne: connecting"), "{answer}");
-        let mut found = Vec::new();
-        for prefix in ["cilium/", "tombolo/"] {
-            found.extend(keys(&store, prefix, &tasks, &cancel).await);
-        }
+        let store = &we.config.store;
+        let mut found = [keys(store, "cilium/", &tasks).await, keys(store, "tombolo/", &tasks).await].concat();
         found.sort();
-        let expected: Vec<&str> = KEYS.iter().copied().chain(["tombolo/v1/agents/peers/ne"]).collect();
-        let mut expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
-        expected.sort();
-        assert_eq!(found, expected);
-        let metrics = get(&health, "/metrics").await.unwrap();
+        assert_eq!(found, KEYS);
+        let metrics = get(&we.health, "/metrics").await.unwrap();
         assert!(metrics.contains("tombolo_apiserver_exported_services 1"), "{metrics}");
-        fs::write(dir.join("source/.tmp"), MANIFESTS.replace("rebel-base", "hoth")).unwrap();
-        fs::rename(dir.join("source/.tmp"), dir.join("source/all.yaml")).unwrap();
-        let moved = wait_for(Duration::from_secs(30), async || {
-            let services = keys(&store, "cilium/state/services/", &tasks, &cancel).await;
+        we.serve("hoth", "10.2.0.1");
+        let moved = wait_for(LIMIT, async || {
+            let services = keys(store, "cilium/state/services/", &tasks).await;
             (services == ["cilium/state/services/v1/we/default/hoth"]).then_some(())
         });
         assert!(moved.await.is_some(), "an edit reaches the store");
         cancel.cancel();
         running.await.unwrap().unwrap();
+        assert!(!keys(store, "cilium/state/", &tasks).await.is_empty(), "nothing is deleted at the end");
+    });
+}
+
+async fn status(cluster: &Cluster, certificate: &Path) -> Result<String, String> {
+    let url = format!("unix:{}", cluster.file("admin.sock").display());
+    let tls = tombolo_certs::TlsFiles {
+        ca: cluster.file("tls/ca.crt"),
+        cert: certificate.with_extension("crt"),
+        key: certificate.with_extension("key"),
+    };
+    let name = format!("{}.mesh.cilium.io", cluster.config.cluster);
+    let channel = admin_channel(&url, Some(&tls), Some(&name)).await.map_err(|e| e.to_string())?;
+    let status = ApiserverClient::new(channel).status().await.map_err(|e| e.to_string())?;
+    Ok(format!("{} {:?}", status.cluster, status.peers.iter().map(|p| (&p.name, p.state.session)).collect::<Vec<_>>()))
+}
+
+#[test]
+fn a_peers_endpoints_come_change_and_go_with_it() {
+    let authority = authority();
+    let (Some(we), Some(ne)) = (Cluster::new("we", "2", &authority), Cluster::new("ne", "1", &authority)) else {
+        return;
+    };
+    we.serve("rebel-base", "10.2.0.1");
+    ne.serve("rebel-base", "10.1.0.1");
+    we.connect(&ne);
+    run(async {
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let ending = [&we, &ne].map(|cluster| tasks.spawn(app::run(cluster.config.clone(), cancel.clone())));
+        let sees = async |expected: &[&str]| {
+            let same = async || (mirrored(&we.config.store, &tasks).await == expected).then_some(());
+            assert!(wait_for(LIMIT, same).await.is_some(), "{:?}", mirrored(&we.config.store, &tasks).await);
+        };
+        we.is_ready().await;
+        sees(&["10.1.0.1 doubtful false"]).await;
+        assert!(we.is_ready().await.contains("peer ne: ready"));
+        assert_eq!(status(&we, &we.file("tls/admin")).await.unwrap(), r#"we [(ClusterName("ne"), Ready)]"#);
+        let refused = status(&we, &we.file("tls/remote")).await.unwrap_err();
+        assert!(refused.contains("admin-we"), "{refused}");
+        ne.serve("rebel-base", "10.1.0.2");
+        sees(&["10.1.0.2 doubtful false"]).await;
+        ne.serve("rebel-base", "169.254.169.254");
+        sees(&[]).await;
+        ne.serve("rebel-base", "10.1.0.3");
+        sees(&["10.1.0.3 doubtful false"]).await;
+        fs::write(we.file("peers/.disconnected-ne"), "").unwrap();
+        fs::remove_file(we.file("peers/ne")).unwrap();
+        sees(&[]).await;
+        let forgotten = wait_for(LIMIT, async || (!we.is_ready().await.contains("peer ne")).then_some(()));
+        assert!(forgotten.await.is_some(), "a peer that left is not shown");
+        cancel.cancel();
+        for ended in ending {
+            ended.await.unwrap().unwrap();
+        }
     });
 }

@@ -343,12 +343,16 @@ fn another_id_is_another_cluster_and_another_form_is_the_same() {
         deletes: vec![slices],
     };
     s.say("ne", vec![connected(1), config(1, true), gone]);
-    s.check(expect![[r#""#]]);
+    s.check(expect![[r#"
+        put agents/peers/ne Connecting silent 0 counts 2/3/0/0 "waiting for a complete set"
+    "#]]);
     s.say("ne", listed(9, Vec::new()));
-    s.check(expect![[r#""#]]);
-    s.say("ne", vec![config(9, false)]);
     s.check(expect![[r#"
         delete agents/mesh/x/a/ne/_legacy
+        put agents/peers/ne Ready silent 0 counts 0/0/0/0 ""
+    "#]]);
+    s.say("ne", vec![config(9, false)]);
+    s.check(expect![[r#"
         session ne 4: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/"]
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "connecting"
     "#]]);

@@ -20,11 +20,11 @@ pub(crate) struct Etcd {
 
 impl Etcd {
     /// None, loudly, when there is no binary.
-    pub(crate) fn start(cluster: &str) -> Option<Self> {
+    pub(crate) fn start(cluster: &str, authority: &Authority) -> Option<Self> {
         let binary = binary()?;
         let dir = tempfile::tempdir().unwrap();
         let tls = dir.path().join("tls");
-        certificates(&tls, cluster);
+        certificates(&tls, cluster, authority);
         let [client, peer] = [free_address(), free_address()];
         let url = format!("https://{client}");
         let log = std::fs::File::create(dir.path().join("etcd.log")).unwrap();
@@ -84,16 +84,22 @@ pub(crate) async fn wait_for<T>(limit: Duration, mut ask: impl AsyncFnMut() -> O
     }
 }
 
-fn certificates(dir: &Path, cluster: &str) {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let validity = Validity::days(now, 1);
-    let authority = Authority::create("Test CA", validity).unwrap();
+/// An authority for one test's clusters.
+pub(crate) fn authority() -> Authority {
+    Authority::create("Test CA", validity()).unwrap()
+}
+
+fn validity() -> Validity {
+    Validity::days(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs(), 1)
+}
+
+fn certificates(dir: &Path, cluster: &str, authority: &Authority) {
     std::fs::create_dir_all(dir).unwrap();
     std::fs::write(dir.join("ca.crt"), authority.certificate_pem()).unwrap();
     let server = Leaf::Server { namespace: "kube-system".into(), dns: vec![], ips: vec![] };
     let leaves = [("server", server), ("admin", Leaf::Admin), ("remote", Leaf::Remote(AuthMode::Migration))];
     for (name, leaf) in leaves {
-        let issued = authority.issue(&LeafRequest { cluster: cluster.into(), leaf, validity }).unwrap();
+        let issued = authority.issue(&LeafRequest { cluster: cluster.into(), leaf, validity: validity() }).unwrap();
         std::fs::write(dir.join(format!("{name}.crt")), issued.cert_pem).unwrap();
         std::fs::write(dir.join(format!("{name}.key")), issued.key_pem).unwrap();
     }

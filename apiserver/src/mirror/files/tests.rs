@@ -63,9 +63,9 @@ fn a_file_that_is_gone_or_broken_keeps_its_peer_for_a_while() {
         ],
         expect![[r#"
             0: configured fc ["https://ne.mesh.cilium.io:2379"] configured ne ["https://ne.mesh.cilium.io:2379"]
-            10: [ne: line 1, column 12: endpoints: expected sequence start at line 1, column 12]
-            500: [ne: line 1, column 12: endpoints: expected sequence start at line 1, column 12]
-            1010: suspended ne (line 1, column 12: endpoints: expected sequence start at line 1, column 12) [ne: line 1, column 12: endpoints: expected sequence start at line 1, column 12]
+            10: [ne: line 1, column 12: endpoints: expected sequence start]
+            500: [ne: line 1, column 12: endpoints: expected sequence start]
+            1010: suspended ne (line 1, column 12: endpoints: expected sequence start) [ne: line 1, column 12: endpoints: expected sequence start]
             5000: restored ne
             6000:
             7000: suspended fc (its file is gone)
