@@ -40,6 +40,37 @@ pub fn wait_until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Re
     }
 }
 
+/// Asks `probe` at this interval until it gives something: for measuring, where [`wait_until`]'s growing pauses would
+/// show in the figures.
+///
+/// # Errors
+/// The probe's own, a deadline that passed, or Ctrl-C.
+pub fn watch_for<T>(
+    what: &str,
+    every: Duration,
+    within: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe()? {
+            return Ok(value);
+        }
+        if interrupted() || start.elapsed() >= within {
+            bail!("{what}: not within {} s", within.as_secs_f32());
+        }
+        pause_for(every);
+    }
+}
+
+/// Waits until this time of a schedule; a time that has passed costs nothing.
+///
+/// # Errors
+/// Ctrl-C.
+pub fn until(due: Instant) -> Result<()> {
+    let_pass(due.saturating_duration_since(Instant::now()))
+}
+
 /// Lets this much time pass, because time passing is the point (load is flowing), never to wait for something.
 ///
 /// # Errors

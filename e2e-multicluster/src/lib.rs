@@ -9,6 +9,7 @@ pub mod answers;
 pub mod clock;
 pub mod cluster;
 pub mod etcd;
+pub mod figures;
 pub mod load;
 pub mod manifest;
 pub mod mesh;

@@ -14,6 +14,7 @@ use tombolo_e2e::observe::{self, AgentWindow, Table};
 use tombolo_e2e::topology::{self, Link};
 
 use crate::harness::{Body, Case};
+use crate::intruder::Intruder;
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "faults: a broken YAML file costs only its own change", body: Body::Shared(broken_yaml) },
@@ -99,7 +100,15 @@ fn look(windows: &mut [AgentWindow], done: &AtomicBool) -> Result<BTreeSet<Table
 fn empty_etcd(mesh: &mut Mesh) -> Result<()> {
     let all = mesh.all_backends();
     let seen = under_watch(mesh, |mesh| {
-        mesh.cluster("ne").etcd.restart_empty()?;
+        let ne = mesh.cluster("ne");
+        let before = ne.etcd.revisions()?.current;
+        ne.etcd.restart_empty()?;
+        wait_until("the new store to be written", SOON, || {
+            let written = Intruder::admin(ne).read("tombolo/v1/agents/mesh/");
+            let written = written.is_ok_and(|verdict| verdict.is_ok_and(|found| !found.is_empty()));
+            Ok(if written { Seen::Ready(()) } else { Seen::NotYet("nothing of a peer is there".into()) })
+        })?;
+        ensure!(ne.etcd.revisions()?.current < before, "the store is not a new one");
         mesh.wait_ready()?;
         // A heartbeat or two in the new life, so that what would go goes now.
         let_pass(Duration::from_secs(6))?;

@@ -74,29 +74,17 @@ impl Intruder {
 
     /// Writes keys, and leaves them there. The inner error is the store's refusal.
     pub(crate) fn write(&self, records: &[(String, Bytes)]) -> Result<Result<(), SessionError>> {
-        self.change(records.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect())
-    }
-
-    /// Deletes keys. The inner error is the store's refusal.
-    pub(crate) fn remove(&self, keys: &[String]) -> Result<Result<(), SessionError>> {
-        self.change(keys.iter().map(|key| (key.clone(), None)).collect())
-    }
-
-    fn change(&self, changes: Vec<(String, Option<Bytes>)>) -> Result<Result<(), SessionError>> {
         let spec = WriterSpec {
             store: self.store.clone(),
             scope_of: Arc::new(|_| None),
-            prefixes: changes.iter().map(|(key, _)| key.clone()).collect(),
+            prefixes: records.iter().map(|(key, _)| key.clone()).collect(),
             heartbeats: Vec::new(),
             every: Duration::from_secs(5),
         };
         netns::block_on(&self.netns, async move {
             let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
             let writer = Writer::start(spec, &tasks, cancel.clone());
-            changes.into_iter().for_each(|(key, value)| match value {
-                Some(value) => writer.put(key, value),
-                None => writer.delete(key),
-            });
+            records.iter().for_each(|(key, value)| writer.put(key, value.clone()));
             let mut status = writer.subscribe();
             let verdict =
                 status.wait_for(|s| s.reason.is_some() || (s.connected && s.pending == 0 && s.revision.0 > 0));

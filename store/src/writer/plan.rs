@@ -438,10 +438,12 @@ impl Planner {
                 }
             }
         }
+        // Keys that needed nothing after all may have been the last that a held canary waited for.
+        let freed = ops.is_empty() && !short && held.iter().any(|key| !self.waits(key));
         for key in held.into_iter().rev() {
             self.queue.push_front(key);
         }
-        (ops, short)
+        if freed { self.batch(now, unix_ms) } else { (ops, short) }
     }
 
     fn due_beats(&self, now: Millis, unix_ms: u64) -> (Vec<(Op, Option<Scope>)>, bool) {
