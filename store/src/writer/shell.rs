@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::leases::TTL_S;
-use super::plan::{Done, Op, Work};
+use super::work::{Done, Op, Work};
 use super::{Shared, WriterStatus};
 use crate::clock;
 use crate::session::SessionError;

@@ -8,7 +8,8 @@ use tombolo_core::id::Millis;
 
 use self::world::World;
 use super::leases::KEYS;
-use super::plan::{Op, TXN_OPS, Work};
+use super::plan::TXN_OPS;
+use super::work::{Op, Work};
 
 const SEEDS: u64 = 200;
 

@@ -9,7 +9,8 @@ use tombolo_core::id::{Epoch, Millis, Revision};
 use crate::random::Random;
 use crate::session::fsm::{Command, Record};
 use crate::session::{SessionError, SessionEvent};
-use crate::writer::plan::{Done, Op, Planner, Work};
+use crate::writer::plan::Planner;
+use crate::writer::work::{Done, Op, Work};
 
 pub(super) const BEAT: &str = "s/beat";
 const PREFIX: &str = "s/";
