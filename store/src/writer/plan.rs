@@ -185,12 +185,8 @@ impl Planner {
             Done::LeaseGone => self.lease_gone(now),
             Done::Rejected { reason } => self.rejected(&reason),
             Done::Granted { id } => self.leases.granted(id, now),
-            Done::Renewed { id, ttl_s } => {
-                self.leases.renewed(id, ttl_s, now);
-                if ttl_s.is_none() {
-                    self.reconsider_all(|known| known.lease == id, now);
-                }
-            }
+            // The keys of a lease that is gone are deleted by the store, and the watch will say so.
+            Done::Renewed { id, ttl_s } => self.leases.renewed(id, ttl_s, now),
         }
     }
 
@@ -333,11 +329,6 @@ impl Planner {
         }
     }
 
-    fn reconsider_all(&mut self, which: impl Fn(&Known) -> bool, now: Millis) {
-        let keys: Vec<_> = self.known.iter().filter(|(_, known)| which(known)).map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.reconsider(key, now));
-    }
-
     fn is_under_way(&self, key: &Key) -> bool {
         self.flight.iter().any(|(op, _)| op.key() == key)
     }
@@ -440,7 +431,9 @@ impl Planner {
         let leases: BTreeSet<i64> = self.flight.iter().filter_map(|(op, _)| op.lease()).collect();
         leases.iter().for_each(|id| self.leases.lost(*id));
         self.requeue();
-        self.reconsider_all(|known| leases.contains(&known.lease), now);
+        let moved = self.known.iter().filter(|(_, known)| leases.contains(&known.lease));
+        let moved: Vec<Key> = moved.map(|(key, _)| Arc::clone(key)).collect();
+        moved.iter().for_each(|key| self.reconsider(key, now));
     }
 
     /// Halves the batch until the culprit is alone; a key that the store never takes must not stop the others.

@@ -105,6 +105,25 @@ fn leases_carry_a_thousand_keys_and_are_renewed() {
 }
 
 #[test]
+fn a_lease_given_up_with_another_loses_no_key() {
+    let mut world = World::ready();
+    for n in 0..KEYS + 500 {
+        world.planner.put(&format!("s/one/{n:04}"), "1".into(), world.now);
+    }
+    world.settle();
+    let lease = |world: &World, key: &str| world.store[key].lease;
+    let (gone, given_up) = (lease(&world, "s/one/0000"), lease(&world, "s/one/1400"));
+    assert_ne!(gone, given_up);
+    world.leases.remove(&gone);
+    for key in ["s/one/0000", "s/one/1400"] {
+        world.planner.put(key, "2".into(), world.now);
+    }
+    world.settle();
+    let stuck = world.store.iter().filter(|(key, v)| v.lease == given_up && *key != world::BEAT).count();
+    assert_eq!(stuck, 0, "nobody renews a lease that was given up");
+}
+
+#[test]
 fn heartbeats_go_on_their_own_time() {
     let mut world = World::ready();
     world.settle();

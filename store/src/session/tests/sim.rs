@@ -45,6 +45,8 @@ struct Consumer {
     unmarked: BTreeMap<usize, BTreeSet<String>>,
     listed: BTreeSet<usize>,
     canaries: BTreeSet<usize>,
+    /// The canaries seen on this connection.
+    confirmed: BTreeSet<usize>,
     reasons: BTreeSet<String>,
 }
 
@@ -251,10 +253,13 @@ impl Sim {
             at = at.max(*last);
             *last = at;
         }
+        self.sent += 1;
+        self.network.insert((at, self.sent), input.clone());
         let local = matches!(input, Input::Failed(_) | Input::Connected);
-        for _ in 0..=u64::from(self.faults && !local && self.chance(10)) {
+        if self.faults && !local && self.chance(10) {
+            let again = at.after(self.random.below(3_000));
             self.sent += 1;
-            self.network.insert((at, self.sent), input.clone());
+            self.network.insert((again, self.sent), input.clone());
         }
     }
 }
@@ -264,6 +269,7 @@ impl Consumer {
         match event {
             SessionEvent::Connected { epoch } => {
                 assert!(epoch >= self.epoch);
+                self.confirmed.clear();
                 if epoch > self.epoch {
                     self.canaries.clear();
                 }
@@ -275,7 +281,7 @@ impl Consumer {
             SessionEvent::Config { value, .. } => self.config = Some(value),
             SessionEvent::Relisting { watch, epoch } => {
                 assert_eq!(epoch, self.epoch);
-                assert!(watch == 2 || self.canaries.contains(&watch), "listed before its canary");
+                assert!(watch == 2 || self.confirmed.contains(&watch), "listed before its canary");
                 let keys = self.state.entry(watch).or_default().keys().cloned().collect();
                 self.unmarked.insert(watch, keys);
                 self.listed.remove(&watch);
@@ -289,6 +295,7 @@ impl Consumer {
             }
             SessionEvent::CanarySeen { watch } => {
                 self.canaries.insert(watch);
+                self.confirmed.insert(watch);
             }
             SessionEvent::CanaryGone { watch } => assert!(self.canaries.remove(&watch), "it was not there"),
             SessionEvent::Lost { reason } => {
