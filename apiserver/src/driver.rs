@@ -180,6 +180,8 @@ impl Driver {
         if outcome.completed == Completed::Now {
             let (services, endpoints) = self.export.counts();
             tracing::info!(services, endpoints, "source complete");
+            let commands = self.mirror.source_complete();
+            self.execute(commands);
         }
     }
 

@@ -79,6 +79,8 @@ pub struct Mirror {
     started: Millis,
     peers: BTreeMap<ClusterName, Peer>,
     imports: BTreeSet<ServiceKey>,
+    /// What is imported as far as is known, until the source's first complete set is.
+    reading: Option<BTreeSet<ServiceKey>>,
     ranges: Arc<Ranges>,
 }
 
@@ -86,7 +88,8 @@ impl Mirror {
     /// No peers, nothing imported.
     pub fn new(config: MirrorConfig, now: Millis) -> Self {
         let ranges = Arc::new(ranges(&config, &Protected::default()));
-        Self { config, started: now, peers: BTreeMap::new(), imports: BTreeSet::new(), ranges }
+        let (imports, reading) = (BTreeSet::new(), Some(BTreeSet::new()));
+        Self { config, started: now, peers: BTreeMap::new(), imports, reading, ranges }
     }
 
     /// The peers directory says something new.
@@ -118,7 +121,7 @@ impl Mirror {
         }
         let news = peer.on(event, &self.imports, now);
         let mut commands: Vec<Command> = news.writes.into_iter().map(Command::Write).collect();
-        if news.synced {
+        if news.synced && self.reading.is_none() {
             tracing::info!(peer = %name, "first complete set");
             commands.push(Command::Synced(name.clone()));
         }
@@ -127,15 +130,31 @@ impl Mirror {
 
     /// Services of which peers' endpoints are, or no longer are, of use here.
     pub fn set_imports(&mut self, imported: &[ServiceKey], unimported: &[ServiceKey]) -> Vec<Command> {
-        self.imports.extend(imported.iter().cloned());
+        let imports = self.reading.as_mut().unwrap_or(&mut self.imports);
+        imports.extend(imported.iter().cloned());
         for key in unimported {
-            self.imports.remove(key);
+            imports.remove(key);
         }
         let mut commands = Vec::new();
+        if self.reading.is_some() {
+            return commands;
+        }
         for peer in self.peers.values_mut() {
             let writes = peer.publish(imported.iter().chain(unimported), &self.imports);
             commands.extend(writes.into_iter().map(Command::Write));
         }
+        commands
+    }
+
+    /// The source's first complete set is known, and with it what is imported and what no peer may claim. Before that
+    /// nothing of a peer is published, and no peer's set is complete: what an earlier life of this program left in the
+    /// store would else be surplus.
+    pub fn source_complete(&mut self) -> Vec<Command> {
+        let Some(imports) = self.reading.take() else { return Vec::new() };
+        let imports: Vec<ServiceKey> = imports.into_iter().collect();
+        let mut commands = self.set_imports(&imports, &[]);
+        let complete = self.peers.values().filter(|peer| peer.is_complete());
+        commands.extend(complete.map(|peer| Command::Synced(peer.name.clone())));
         commands
     }
 

@@ -187,6 +187,11 @@ impl Peer {
         news
     }
 
+    /// Its first complete set is here.
+    pub(super) fn is_complete(&self) -> bool {
+        self.said_synced
+    }
+
     /// Time has passed.
     pub(super) fn tick(&mut self, imports: &BTreeSet<ServiceKey>, now: Millis) -> Vec<Write> {
         let was_stale = self.stale;

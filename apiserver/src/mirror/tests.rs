@@ -21,7 +21,15 @@ fn name(text: &str) -> ClusterName {
 }
 
 impl Scenario {
+    /// The source is complete, and empty.
     fn new() -> Self {
+        let mut scenario = Self::reading();
+        scenario.mirror.source_complete();
+        scenario
+    }
+
+    /// The source's first complete set is not known yet.
+    fn reading() -> Self {
         let config = MirrorConfig {
             cluster: name("we"),
             id: ClusterId::new(2, MaxClusters::C255).unwrap(),
@@ -60,6 +68,11 @@ impl Scenario {
     fn import(&mut self, services: &[&str]) -> &mut Self {
         let keys: Vec<ServiceKey> = services.iter().map(|s| ServiceKey::parse(s).unwrap()).collect();
         let commands = self.mirror.set_imports(&keys, &[]);
+        self.note(&commands)
+    }
+
+    fn source_complete(&mut self) -> &mut Self {
+        let commands = self.mirror.source_complete();
         self.note(&commands)
     }
 
@@ -196,6 +209,20 @@ fn only_what_a_local_global_service_can_use_is_published() {
     s.check(expect![[r#"
         put agents/mesh/x/b/ne/_legacy id 1 r8 [10.1.0.3 10.1.0.4]
         delete agents/mesh/x/b/ne/_legacy
+    "#]]);
+}
+
+#[test]
+fn no_set_is_complete_before_the_source_says_what_is_imported() {
+    let mut s = Scenario::reading();
+    s.configure("ne").say("ne", vec![connected(1), config(1, false)]).say("ne", vec![connected(1)]);
+    s.import(&["x/b"]).say("ne", listed(7, vec![record("ne", 1, "x/a", &["10.1.0.1"])])).out.clear();
+    s.import(&["x/a"]).unimport("x/b");
+    s.check(expect![""]);
+    s.source_complete();
+    s.check(expect![[r#"
+        put agents/mesh/x/a/ne/_legacy id 1 r7 [10.1.0.1]
+        Synced(ClusterName("ne"))
     "#]]);
 }
 
