@@ -118,8 +118,7 @@ impl Planner {
         let state = self.scopes.entry(scope.clone()).or_default();
         state.complete = true;
         let old = std::mem::replace(&mut state.canary, key.clone());
-        let surplus: Vec<_> = state.surplus.iter().cloned().collect();
-        surplus.into_iter().for_each(|key| self.enqueue(key));
+        self.delete_surplus(&scope);
         if let Some(old) = old.filter(|old| Some(old) != key.as_ref()) {
             self.delete(&old);
         }
@@ -134,14 +133,13 @@ impl Planner {
     pub(crate) fn retire(&mut self, scope: &str) {
         let state = self.scopes.entry(scope.into()).or_default();
         state.complete = true;
-        let surplus: Vec<_> = state.surplus.iter().cloned().collect();
         if let Some(canary) = state.canary.take() {
             self.delete(&canary);
         }
         let ours = |key: &&Key| (self.scope_of)(key).as_deref() == Some(scope);
         let keys: Vec<_> = self.desired.keys().filter(ours).cloned().collect();
         keys.into_iter().for_each(|key| self.delete(&key));
-        surplus.into_iter().for_each(|key| self.enqueue(key));
+        self.delete_surplus(scope);
     }
 
     /// Takes what the session on the own prefixes tells.
@@ -309,20 +307,42 @@ impl Planner {
         }
     }
 
+    /// What became another scope's since it was found, as peers come and go, waits for that one.
+    fn delete_surplus(&mut self, scope: &str) {
+        let surplus = self.scopes.get_mut(scope).map(|state| std::mem::take(&mut state.surplus)).unwrap_or_default();
+        for key in surplus {
+            self.settle_surplus(&key);
+            if self.is_deletable(&key) {
+                self.enqueue(key);
+            }
+        }
+    }
+
+    /// Surplus of a complete scope.
+    fn is_deletable(&self, key: &Key) -> bool {
+        let state = (self.scope_of)(key).and_then(|scope| self.scopes.get(&scope));
+        state.is_some_and(|state| state.complete && state.surplus.contains(key))
+    }
+
     fn exists(&self, key: &str) -> bool {
         self.known.get(key).is_some_and(|known| known.value.is_some())
     }
 
-    /// Queues the key if the store differs from what should be.
+    /// Queues the key if the store differs from what should be. What an earlier life of this writer left, and nobody has
+    /// judged yet, keeps its lease: agents may live on it for as long as its scope takes to be complete.
     fn reconsider(&mut self, key: &Key, now: Millis) {
         let differs = match self.desired.get(key) {
             Some(desired) => {
                 let known = self.known.get(key).filter(|known| known.value.as_ref() == Some(&desired.value));
                 known.is_none_or(|known| !self.leases.keeps(known.lease, now)) || self.is_under_way(key)
             }
-            None => (self.scope_of)(key).is_some_and(|scope| {
-                self.scopes.get(&scope).is_some_and(|state| state.complete && state.surplus.contains(key))
-            }),
+            None => {
+                let deletable = self.is_deletable(key);
+                if let Some(lease) = self.known.get(key).map(|known| known.lease).filter(|_| !deletable) {
+                    self.leases.keeps(lease, now);
+                }
+                deletable
+            }
         };
         if differs {
             self.enqueue(Arc::clone(key));

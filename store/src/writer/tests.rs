@@ -3,6 +3,7 @@
 mod world;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tombolo_core::id::Millis;
 
@@ -121,6 +122,38 @@ fn a_lease_given_up_with_another_loses_no_key() {
     world.settle();
     let stuck = world.store.iter().filter(|(key, v)| v.lease == given_up && *key != world::BEAT).count();
     assert_eq!(stuck, 0, "nobody renews a lease that was given up");
+}
+
+#[test]
+fn what_an_earlier_life_left_keeps_its_lease_until_it_is_judged() {
+    let mut world = World::ready();
+    for n in 0..KEYS + 1 {
+        world.planner.put(&format!("s/one/{n}"), "1".into(), world.now);
+    }
+    world.settle();
+    let mut next = world.restarted();
+    let before = next.renewals;
+    next.settle();
+    next.now = Millis(next.now.0 + 300_000);
+    next.settle();
+    assert!(next.renewals - before >= 4, "both leases, at once and when a third of their time is over");
+}
+
+#[test]
+fn surplus_that_became_another_scopes_waits_for_that_one() {
+    let mut world = World::ready();
+    for key in ["s/moves/a", "s/one/b"] {
+        world.planner.put(key, "1".into(), world.now);
+    }
+    world.settle();
+    let mut next = world.restarted();
+    next.moved.store(true, Relaxed);
+    next.planner.complete("one".into(), None, next.now);
+    next.settle();
+    assert!(next.store.contains_key("s/moves/a") && !next.store.contains_key("s/one/b"));
+    next.planner.complete("two".into(), None, next.now);
+    next.settle();
+    assert!(!next.store.contains_key("s/moves/a"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 use tombolo_core::id::{Epoch, Millis, Revision};
@@ -34,6 +35,8 @@ pub(super) struct World {
     pub(super) canaries_written: usize,
     pub(super) completed: BTreeSet<String>,
     pub(super) poison: Option<String>,
+    /// `s/moves/` is of scope two from now on, not of one.
+    pub(super) moved: Arc<AtomicBool>,
     desired: BTreeMap<String, Bytes>,
     epoch: Epoch,
     events: VecDeque<Command>,
@@ -47,17 +50,24 @@ fn scope_of(key: &str) -> Option<String> {
     ["one", "two"].contains(&scope).then(|| scope.to_owned())
 }
 
-fn planner() -> Planner {
+fn planner(moved: &Arc<AtomicBool>) -> Planner {
     let beat: fn(u64) -> Bytes = |ms| ms.to_string().into();
+    let moved = Arc::clone(moved);
+    let scope_of = move |key: &str| match key.starts_with("s/moves/") {
+        true => Some(if moved.load(Relaxed) { "two" } else { "one" }.to_owned()),
+        false => scope_of(key),
+    };
     Planner::new(Arc::new(scope_of), vec![PREFIX.into()], vec![(BEAT.into(), beat)], 5_000)
 }
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
+        let moved = Arc::default();
         Self {
             random: Random::new(seed),
             now: Millis(1),
-            planner: planner(),
+            planner: planner(&moved),
+            moved,
             store: BTreeMap::new(),
             leases: BTreeSet::new(),
             revision: 1,
@@ -85,7 +95,8 @@ impl World {
 
     /// Another process of the same writer on the same store.
     pub(super) fn restarted(self) -> Self {
-        let mut next = Self { planner: planner(), desired: BTreeMap::new(), completed: BTreeSet::new(), ..self };
+        let planner = planner(&self.moved);
+        let mut next = Self { planner, desired: BTreeMap::new(), completed: BTreeSet::new(), ..self };
         next.events.clear();
         next.flight.clear();
         next.connect(true);
