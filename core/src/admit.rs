@@ -173,7 +173,7 @@ impl Admission {
         if !record.shared {
             return Ok(Outcome::Deleted(record.key.clone()));
         }
-        let (slice, refusals) = endpoints::of_service(&self.ranges, record);
+        let (slice, refusals) = endpoints::of_service(&self.ranges, record)?;
         let name = SmolStr::new_static(LEGACY_SLICE);
         Ok(Outcome::Admitted(Admitted { service: record.key.clone(), name, slice, refusals }))
     }
@@ -181,7 +181,7 @@ impl Admission {
     /// Judges a slice record found under `<ns>/<slice>` of the peer's prefix.
     pub fn slice(&self, suffix: &str, record: &SliceRecord) -> Result<Admitted, Refusal> {
         let service = record::check_slice(self, suffix, record)?;
-        let (slice, refusals) = endpoints::of_slice(&self.ranges, record);
+        let (slice, refusals) = endpoints::of_slice(&self.ranges, record)?;
         Ok(Admitted { service, name: record.name.clone(), slice, refusals })
     }
 

@@ -331,3 +331,10 @@ fn nodes() {
     record.cluster_id = 4;
     assert_eq!(admission().node("n1", &record).unwrap_err().rule, Rule::ClusterId);
 }
+
+#[test]
+fn a_record_of_too_many_backends_is_refused() {
+    let mut record = slice(&vec!["10.9.0.1"; 1_001]);
+    record.ports = vec![record.ports[0].clone(); 100];
+    check_slice(&record, expect!["refused by too-large: 100100 backends in one record: at most 100000"]);
+}

@@ -11,8 +11,13 @@ use crate::model::{BackendState, DEFAULT_WEIGHT, Endpoint, Port, Protocol, Slice
 use crate::policy;
 use crate::record::{ServiceRecord, SliceEndpoint, SlicePort, SliceRecord};
 
+/// Pairs of address and port that one record may bring: 1,000 endpoints with 100 ports each, Kubernetes' largest slice.
+/// Endpoints share their ports in a slice record, so a few bytes more could mean millions of backends in every agent.
+const BACKENDS: usize = 100_000;
+
 /// The endpoints of a legacy record, by address.
-pub(super) fn of_service(ranges: &Ranges, record: &ServiceRecord) -> (Slice, Vec<Refusal>) {
+pub(super) fn of_service(ranges: &Ranges, record: &ServiceRecord) -> Result<(Slice, Vec<Refusal>), Refusal> {
+    within_limit(record.backends.values().map(|ports| ports.len()).sum())?;
     let mut found = Found::default();
     for (text, raw) in &record.backends {
         let Some(addr) = found.address(ranges, text) else { continue };
@@ -32,11 +37,12 @@ pub(super) fn of_service(ranges: &Ranges, record: &ServiceRecord) -> (Slice, Vec
         };
         found.add(endpoint);
     }
-    found.finish()
+    Ok(found.finish())
 }
 
 /// The endpoints of a slice record, by address.
-pub(super) fn of_slice(ranges: &Ranges, record: &SliceRecord) -> (Slice, Vec<Refusal>) {
+pub(super) fn of_slice(ranges: &Ranges, record: &SliceRecord) -> Result<(Slice, Vec<Refusal>), Refusal> {
+    within_limit(record.endpoints.len().saturating_mul(record.ports.len()))?;
     let mut found = Found::default();
     // A malformed weight is the peer's to mend; here it is the default, as in Cilium.
     let (weight, _) = policy::slice_weight(&record.annotations);
@@ -47,7 +53,14 @@ pub(super) fn of_slice(ranges: &Ranges, record: &SliceRecord) -> (Slice, Vec<Ref
         let Some(addr) = found.address(ranges, text) else { continue };
         found.add(endpoint(addr, raw, ports.clone(), weight));
     }
-    found.finish()
+    Ok(found.finish())
+}
+
+fn within_limit(backends: usize) -> Result<(), Refusal> {
+    if backends <= BACKENDS {
+        return Ok(());
+    }
+    Err(Refusal::new(Rule::TooLarge, &format!("{backends} backends in one record: at most {BACKENDS}")))
 }
 
 fn endpoint(addr: Addr, raw: &SliceEndpoint, ports: Arc<[Port]>, weight: u16) -> Endpoint {
