@@ -133,10 +133,7 @@ impl Mesh {
                 });
                 self.set_remote(service, cluster, slice, said)
             }
-            Change::Peer(name, Some(state)) => {
-                self.peers.insert(name, state);
-                BTreeSet::new()
-            }
+            Change::Peer(name, Some(state)) => self.set_peer(name, state),
             Change::Peer(name, None) => self.remove_peer(&name),
         }
     }
@@ -300,6 +297,17 @@ impl Mesh {
         if matters { BTreeSet::from([service]) } else { BTreeSet::new() }
     }
 
+    /// All that a stale peer brought is doubtful, also what an earlier life of the mirror published as sure.
+    fn set_peer(&mut self, name: ClusterName, state: PeerState) -> BTreeSet<ServiceKey> {
+        let stale = state.is_stale();
+        let before = self.peers.insert(name.clone(), state).is_some_and(|before| before.is_stale());
+        if stale == before {
+            return BTreeSet::new();
+        }
+        let brought = self.brought.get(&name).into_iter().flatten();
+        brought.filter(|key| self.services.get(*key).is_some_and(|known| known.spec.is_some())).cloned().collect()
+    }
+
     fn remove_peer(&mut self, name: &ClusterName) -> BTreeSet<ServiceKey> {
         self.peers.remove(name);
         let mut dirty = BTreeSet::new();
@@ -323,7 +331,11 @@ impl Mesh {
 
     fn pieces<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = Piece<'a>> {
         let local = service.local.values().map(|said| said.piece(&self.cluster, Origin::Local));
-        local.chain(service.remote.iter().map(|((cluster, _), said)| said.piece(cluster, Origin::Remote)))
+        let stale = |cluster| self.peers.get(cluster).is_some_and(PeerState::is_stale);
+        local.chain(service.remote.iter().map(move |((cluster, _), said)| {
+            let piece = said.piece(cluster, Origin::Remote);
+            Piece { doubtful: piece.doubtful || stale(cluster), ..piece }
+        }))
     }
 
     fn addresses<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = (Addr, &'a ClusterName)> {

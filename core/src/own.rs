@@ -121,12 +121,19 @@ pub struct PeerState {
     pub id: Option<ClusterId>,
     /// Where its session stands.
     pub session: PeerSession,
-    /// Milliseconds since its last heartbeat, as the mirror judged when it wrote this.
+    /// Milliseconds since its last heartbeat, as the mirror judged when it wrote this. For agents 0 unless it is stale.
     pub silent_ms: u64,
     /// Why it is not ready, for a person; empty when it is.
     pub detail: String,
     /// What it brings.
     pub counts: PeerCounts,
+}
+
+impl PeerState {
+    /// Whether the mirror has judged it silent for too long.
+    pub fn is_stale(&self) -> bool {
+        self.silent_ms > 0
+    }
 }
 
 /// How much a peer brings.

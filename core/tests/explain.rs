@@ -5,6 +5,7 @@ use tombolo_core::explain::{explain, services};
 use tombolo_core::id::Millis;
 use tombolo_core::mesh::{Change, Mesh};
 use tombolo_core::model::{Affinity, BackendState, Endpoint, InternalTrafficPolicy, Policy};
+use tombolo_core::own::{PeerCounts, PeerSession, PeerState};
 use tombolo_core::plan::Tables;
 use tombolo_core::tables::{BackendId, Desired, Limits};
 use tombolo_testkit::fixture::{
@@ -47,6 +48,31 @@ fn echo(edit: impl FnOnce(&mut Policy)) -> Change {
 
 fn is(state: BackendState, e: Endpoint) -> Endpoint {
     Endpoint { state, ..e }
+}
+
+#[test]
+fn what_a_stale_peer_brought_is_doubtful() {
+    let mut mesh = mesh_after([
+        echo(|_| {}),
+        put_local("echo", vec![endpoint("10.0.0.1", "http:80")]),
+        put_remote("echo", ("ne", 1), vec![endpoint("10.1.0.1", "http:80")]),
+    ]);
+    let state = |silent_ms| PeerState {
+        id: None,
+        session: PeerSession::Connecting,
+        silent_ms,
+        detail: String::new(),
+        counts: PeerCounts::default(),
+    };
+    let mut say = |silent_ms| {
+        let dirty = mesh.apply(Change::Peer(cluster("ne"), Some(state(silent_ms))), Millis(1));
+        let serving = mesh.desired(&key("echo")).frontends.remove(0).1.backends;
+        (dirty.len(), serving.iter().map(|(backend, _)| backend.to_string()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(say(0), (0, "10.0.0.1:80/TCP 10.1.0.1:80/TCP".to_owned()));
+    assert_eq!(say(30_000), (1, "10.0.0.1:80/TCP".to_owned()));
+    assert_eq!(say(31_000), (0, "10.0.0.1:80/TCP".to_owned()));
+    assert_eq!(say(0), (1, "10.0.0.1:80/TCP 10.1.0.1:80/TCP".to_owned()));
 }
 
 #[test]
