@@ -17,7 +17,8 @@ const DETAIL: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused {
     by_record: BTreeMap<String, Record>,
-    total: u64,
+    /// All of them together, kept up to date: a peer decides how many there are, and reports are made often.
+    counts: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,10 +37,10 @@ impl Refused {
         let mut counts = BTreeMap::new();
         for refusal in refusals {
             *counts.entry(refusal.rule.name()).or_default() += 1;
+            *self.counts.entry(refusal.rule.name()).or_default() += 1;
         }
         let shown = |refusal: &Refusal| (refusal.rule.name(), shorten(&refusal.detail));
         let first = refusals.iter().take(PER_RECORD).map(shown).collect();
-        self.total += refusals.len() as u64;
         self.by_record.insert(key.to_owned(), Record { counts, first });
         true
     }
@@ -47,21 +48,22 @@ impl Refused {
     /// The record is gone. Says whether it had refusals.
     pub(super) fn forget(&mut self, key: &str) -> bool {
         let Some(record) = self.by_record.remove(key) else { return false };
-        self.total -= record.counts.values().sum::<u64>();
+        for (rule, count) in record.counts {
+            if let Some(all) = self.counts.get_mut(rule) {
+                *all -= count;
+            }
+        }
+        self.counts.retain(|_, count| *count > 0);
         true
     }
 
     /// How many records and backends are refused.
     pub(super) fn total(&self) -> u32 {
-        u32::try_from(self.total).unwrap_or(u32::MAX)
+        u32::try_from(self.counts.values().sum::<u64>()).unwrap_or(u32::MAX)
     }
 
     /// Counts by rule, and the first examples by key.
     pub(super) fn report(&self) -> RefusedReport {
-        let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for (rule, count) in self.by_record.values().flat_map(|record| &record.counts) {
-            *counts.entry(rule).or_default() += count;
-        }
         let examples = self.by_record.iter().flat_map(|(key, record)| {
             record.first.iter().map(move |(rule, detail)| RefusedExample {
                 key: key.clone(),
@@ -70,7 +72,7 @@ impl Refused {
             })
         });
         RefusedReport {
-            counts: counts.into_iter().map(|(rule, count)| (SmolStr::new_static(rule), count)).collect(),
+            counts: self.counts.iter().map(|(rule, count)| (SmolStr::new_static(rule), *count)).collect(),
             examples: examples.take(EXAMPLES).collect(),
         }
     }
