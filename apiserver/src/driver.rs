@@ -91,8 +91,13 @@ pub struct Driver {
 /// What is known of the peers directory.
 #[derive(Debug)]
 enum PeersDirectory {
-    Unread,
-    Read { faults: BTreeMap<String, String> },
+    /// It was never listed: nobody knows who is a peer, so nobody may be told.
+    Unread {
+        faults: BTreeMap<String, String>,
+    },
+    Read {
+        faults: BTreeMap<String, String>,
+    },
 }
 
 /// Whether the own canaries have been handed to the writer.
@@ -120,7 +125,7 @@ impl Driver {
             sessions: BTreeMap::new(),
             tasks,
             cancel,
-            peers: PeersDirectory::Unread,
+            peers: PeersDirectory::Unread { faults: BTreeMap::new() },
             said_cluster: None,
             canaries: Canaries::Due,
             settled: None,
@@ -189,7 +194,11 @@ impl Driver {
         for (file, problem) in &news.faults {
             tracing::warn!(%file, %problem, "peers directory");
         }
-        self.peers = PeersDirectory::Read { faults: news.faults };
+        let faults = news.faults;
+        self.peers = match &self.peers {
+            PeersDirectory::Unread { .. } if !news.listed => PeersDirectory::Unread { faults },
+            PeersDirectory::Unread { .. } | PeersDirectory::Read { .. } => PeersDirectory::Read { faults },
+        };
         // The writer must know the peers before anything of theirs is declared complete.
         let configured = news.changes.iter().filter_map(|change| match change {
             FileChange::Configured(name, _) => Some(name.clone()),
@@ -213,9 +222,10 @@ impl Driver {
 
     /// What follows from a batch, beside what its events led to at once.
     fn hand_over(&mut self, now: Millis, writer: &WriterStatus) {
+        // A peer's name before its state: agents forget whoever is not in `cluster`.
+        self.say_cluster();
         let commands = self.mirror.tick(now);
         self.execute(commands);
-        self.say_cluster();
         self.say_canaries();
         if writer.connected && writer.pending == 0 && self.canaries == Canaries::Said {
             self.settled = Some(writer.epoch);
@@ -231,7 +241,7 @@ impl Driver {
     }
 
     fn say_cluster(&mut self) {
-        if matches!(self.peers, PeersDirectory::Unread) {
+        if matches!(self.peers, PeersDirectory::Unread { .. }) {
             return;
         }
         let mut pod_cidrs: Vec<_> = self.export.protected().pod_cidrs.iter().copied().collect();
@@ -320,10 +330,9 @@ impl Driver {
         let (services, endpoints) = self.export.counts();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut faults = self.export.faults();
-        if let PeersDirectory::Read { faults: files } = &self.peers {
-            let place = |file: &String| format!("{}/{file}", self.config.peers_dir.display());
-            faults.extend(files.iter().map(|(f, problem)| FaultReport { place: place(f), message: problem.clone() }));
-        }
+        let (PeersDirectory::Unread { faults: files } | PeersDirectory::Read { faults: files }) = &self.peers;
+        let place = |file: &String| format!("{}/{file}", self.config.peers_dir.display());
+        faults.extend(files.iter().map(|(f, problem)| FaultReport { place: place(f), message: problem.clone() }));
         let status = ApiserverStatus {
             cluster: self.config.cluster.clone(),
             id: self.config.id,
@@ -345,8 +354,9 @@ impl Driver {
         if !self.export.is_complete() {
             blockers.push("source: the first complete set is not read".to_owned());
         }
-        if matches!(self.peers, PeersDirectory::Unread) {
-            blockers.push("peers directory: not read".to_owned());
+        if let PeersDirectory::Unread { faults } = &self.peers {
+            let why: String = faults.values().map(|problem| format!(": {problem}")).collect();
+            blockers.push(format!("peers directory: not read{why}"));
         }
         if let UsersState::Failing(why) = &*self.outlets.users_state.borrow() {
             blockers.push(format!("store users: {why}"));

@@ -25,12 +25,14 @@ pub struct PeersNews {
     pub changes: Vec<FileChange>,
     /// All that is wrong, by file name.
     pub faults: BTreeMap<String, String>,
+    /// Whether the directory could be listed. Until it could, nobody knows who is a peer.
+    pub listed: bool,
 }
 
 /// Follows the directory until `news` is closed. The first reading is told even when it says nothing.
 pub async fn run(dir: PathBuf, own: ClusterName, news: mpsc::Sender<PeersNews>) {
     let mut files = PeerFiles::new(own);
-    let mut told: Option<BTreeMap<String, String>> = None;
+    let mut told: Option<(BTreeMap<String, String>, bool)> = None;
     let (signal, mut signals) = mpsc::channel(1);
     let mut watcher: Option<RecommendedWatcher> = None;
     loop {
@@ -42,10 +44,11 @@ pub async fn run(dir: PathBuf, own: ClusterName, news: mpsc::Sender<PeersNews>) 
             watcher = None;
         }
         let changes = files.on(listing.as_ref().map_err(String::as_str), clock::now());
-        if !changes.is_empty() || told.as_ref() != Some(files.faults()) {
-            let faults = files.faults().clone();
-            told = Some(faults.clone());
-            if news.send(PeersNews { changes, faults }).await.is_err() {
+        let (faults, listed) = (files.faults().clone(), files.is_listed());
+        let state = Some((faults.clone(), listed));
+        if !changes.is_empty() || told != state {
+            told = state;
+            if news.send(PeersNews { changes, faults, listed }).await.is_err() {
                 return;
             }
         }

@@ -4,7 +4,8 @@
 //! and the own name is ignored, so one directory may serve a whole mesh. A file that is gone or broken without a
 //! tombstone is more often an accident than a decision: its peer stays for [`GONE_MS`], doubted, and then leaves. The
 //! tombstone is an empty file `.disconnected-<peer>`, which `tombolo disconnect` writes before it removes the peer's
-//! file, and `tombolo connect` removes: with it the peer leaves at once.
+//! file, and `tombolo connect` removes: with it the peer leaves at once. A directory that cannot be listed says nothing
+//! about its files: whoever is a peer stays one.
 //!
 //! Listings in, changes out; nothing is read here.
 
@@ -40,6 +41,8 @@ pub struct PeerFiles {
     own: ClusterName,
     peers: BTreeMap<ClusterName, File>,
     faults: BTreeMap<String, String>,
+    /// Whether the directory could be listed when it was looked at last.
+    listed: bool,
 }
 
 #[derive(Debug)]
@@ -60,18 +63,21 @@ enum Standing {
 impl PeerFiles {
     /// No peers; `own` is this cluster's name.
     pub fn new(own: ClusterName) -> Self {
-        Self { own, peers: BTreeMap::new(), faults: BTreeMap::new() }
+        Self { own, peers: BTreeMap::new(), faults: BTreeMap::new(), listed: false }
     }
 
-    /// Takes in the whole directory, or why it cannot be listed: then every file counts as gone.
+    /// Takes in the whole directory, or why it cannot be listed.
     pub fn on(&mut self, listing: Result<&Listing, &str>, now: Millis) -> Vec<FileChange> {
         let mut changes = Vec::new();
         self.faults.clear();
-        let empty = Listing::new();
-        let listing = listing.unwrap_or_else(|error| {
-            self.faults.insert("peers directory".to_owned(), error.to_owned());
-            &empty
-        });
+        self.listed = listing.is_ok();
+        let listing = match listing {
+            Ok(listing) => listing,
+            Err(error) => {
+                self.faults.insert("peers directory".to_owned(), error.to_owned());
+                return changes;
+            }
+        };
         let mut good: BTreeMap<ClusterName, EtcdConfig> = BTreeMap::new();
         for (name, content) in listing.iter().filter(|(name, _)| !name.starts_with('.')) {
             match read(name, content) {
@@ -94,7 +100,12 @@ impl PeerFiles {
             Standing::Unsettled(since) => Some(since.after(SETTLE_MS)),
             Standing::Suspended(since) => Some(since.after(GONE_MS)),
         };
-        self.peers.values().filter_map(deadline).min()
+        self.peers.values().filter(|_| self.listed).filter_map(deadline).min()
+    }
+
+    /// Whether the directory could be listed when it was looked at last.
+    pub fn is_listed(&self) -> bool {
+        self.listed
     }
 
     /// What is wrong, by file name.

@@ -76,6 +76,19 @@ fn a_file_that_is_gone_or_broken_keeps_its_peer_for_a_while() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_listed_says_nothing_about_its_files() {
+    let mut files = PeerFiles::new(ClusterName::new("we").unwrap());
+    let listing = Listing::from([("ne".to_owned(), Ok(GOOD.to_owned()))]);
+    assert_eq!((files.on(Err("no such directory"), Millis(0)), files.is_listed()), (vec![], false));
+    assert_eq!(files.on(Ok(&listing), Millis(1)).len(), 1);
+    for at in [2, 2_000, 90_000] {
+        assert_eq!(files.on(Err("no such directory"), Millis(at)), []);
+        assert_eq!((files.deadline(), files.faults().len()), (None, 1));
+    }
+    assert_eq!((files.on(Ok(&listing), Millis(90_001)), files.is_listed()), (vec![], true));
+}
+
+#[test]
 fn a_tombstone_lets_it_leave_at_once() {
     check(
         &[
