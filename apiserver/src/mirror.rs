@@ -153,7 +153,7 @@ impl Mirror {
         let Some(imports) = self.reading.take() else { return Vec::new() };
         let imports: Vec<ServiceKey> = imports.into_iter().collect();
         let mut commands = self.set_imports(&imports, &[]);
-        let complete = self.peers.values().filter(|peer| peer.is_complete());
+        let complete = self.peers.values().filter(|peer| peer.is_complete() || peer.is_refused_its_id());
         commands.extend(complete.map(|peer| Command::Synced(peer.name.clone())));
         commands
     }
@@ -288,7 +288,12 @@ impl Mirror {
         let why = format!("{name} has cluster id {id}, which is {holder}'s: every cluster of a mesh needs its own");
         tracing::warn!(peer = %name, %holder, %id, "cluster id is another's");
         let mut commands: Vec<Command> = peer.drop_all().into_iter().map(Command::Write).collect();
+        let known = matches!(&peer.claim, Claim::Refused { reading: Some(before), .. } if *before == reading);
         peer.claim = Claim::Refused { id: Some(id), reading: Some(reading), why };
+        // Nothing is its complete set: what it brought in an earlier life of this program leaves too.
+        if !known && self.reading.is_none() {
+            commands.push(Command::Synced(name.clone()));
+        }
         if peer.plan != Plan::Probe {
             peer.plan = Plan::Probe;
             commands.push(dial(peer));

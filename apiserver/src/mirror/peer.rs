@@ -192,6 +192,11 @@ impl Peer {
         self.said_synced
     }
 
+    /// Its id is somebody else's.
+    pub(super) fn is_refused_its_id(&self) -> bool {
+        matches!(self.claim, Claim::Refused { reading: Some(_), .. })
+    }
+
     /// Time has passed.
     pub(super) fn tick(&mut self, imports: &BTreeSet<ServiceKey>, now: Millis) -> Vec<Write> {
         let was_stale = self.stale;
@@ -249,9 +254,7 @@ impl Peer {
     /// written for another reason is not taken for a judgement.
     pub(super) fn reports(&mut self, now: Millis) -> Vec<Write> {
         let mut state = self.state(now);
-        if !self.stale {
-            state.silent_ms = 0;
-        }
+        state.silent_ms = if self.stale { state.silent_ms.max(1) } else { 0 };
         let due = now.since(self.reported) >= REPORT_MS;
         let urgent = match &self.said_state {
             None => true,

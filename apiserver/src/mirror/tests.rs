@@ -305,10 +305,12 @@ fn at_start_the_first_file_name_gets_a_contested_id_later_the_first_to_connect()
     s.check(expect![[r#"
         session ne 2: follow ["cilium/state/endpointslices/v1/ne/", "cilium/state/nodes/v1/ne/"]
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "connecting"
+        Synced(ClusterName("zz"))
         put agents/peers/zz Refused silent 0 counts 0/0/0/0 "zz has cluster id 2, which is we's: every cluster of a mesh needs its own"
     "#]]);
     s.say("fc", vec![connected(1), config(7, true)]);
     s.check(expect![[r#"
+        Synced(ClusterName("ne"))
         session ne 3: probe
         session fc 2: follow ["cilium/state/endpointslices/v1/fc/", "cilium/state/nodes/v1/fc/"]
         put agents/peers/fc Connecting silent 0 counts 0/0/0/0 "connecting"
@@ -320,6 +322,7 @@ fn at_start_the_first_file_name_gets_a_contested_id_later_the_first_to_connect()
         session aa 1: probe
         put agents/peers/aa Connecting silent 0 counts 0/0/0/0 "connecting"
         put control/refused/aa [] None
+        Synced(ClusterName("aa"))
         put agents/peers/aa Refused silent 0 counts 0/0/0/0 "aa has cluster id 7, which is fc's: every cluster of a mesh needs its own"
     "#]]);
     s.file(FileChange::Left(name("fc")));
