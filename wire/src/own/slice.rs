@@ -10,10 +10,13 @@ use tombolo_core::own::{ENDPOINTS_PER_KEY, MeshSlice};
 use crate::proto::{self, Bad, EnumField, Wire, all, cluster_id, messages, must};
 
 /// Cuts a slice into keys of at most [`ENDPOINTS_PER_KEY`] endpoints, in order: `base` alone when it fits, else
-/// `base.0`, `base.1`, ….
+/// `base.0`, `base.1`, …. A base that itself looks like such a part is always numbered, so that no two slices meet in
+/// one key.
 pub fn split(slice: Slice, base: &str) -> Vec<(SmolStr, Slice)> {
+    let part = base.rsplit_once('.').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     if slice.endpoints.len() <= ENDPOINTS_PER_KEY {
-        return vec![(base.into(), slice)];
+        let name = if part { format_smolstr!("{base}.0") } else { base.into() };
+        return vec![(name, slice)];
     }
     let parts = slice.endpoints.chunks(ENDPOINTS_PER_KEY).enumerate();
     parts.map(|(n, part)| (format_smolstr!("{base}.{n}"), Slice { endpoints: part.to_vec() })).collect()

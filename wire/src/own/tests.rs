@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use tombolo_core::id::{ClusterName, ServiceKey};
-use tombolo_core::model::Slice;
+use tombolo_core::model::{BackendState, Endpoint, Slice};
 use tombolo_core::own::{ENDPOINTS_PER_KEY, MeshSlice, OwnKey, OwnRecord};
 
 use super::{decode, encode, key_to_string, parse_key, split};
@@ -103,6 +103,29 @@ proptest! {
         let endpoints = parts.into_iter().flat_map(|(_, part)| part.endpoints).collect();
         prop_assert_eq!(Slice { endpoints }, slice);
     }
+}
+
+#[test]
+fn no_two_slices_meet_in_one_key() {
+    let endpoint = Endpoint {
+        addr: [7; 16].into(),
+        ports: [].into(),
+        state: BackendState::Active,
+        was_ready: true,
+        weight: 100,
+        node: None,
+        zone: None,
+        hints: [].into(),
+        doubtful: false,
+    };
+    let of = |endpoints: usize| Slice { endpoints: vec![endpoint.clone(); endpoints] };
+    let named = |n: usize, base: &str| split(of(n), base).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(named(101, "a"), ["a.0", "a.1"]);
+    assert_eq!(named(1, "a.0"), ["a.0.0"]);
+    assert_eq!(named(101, "a.0"), ["a.0.0", "a.0.1"]);
+    assert_eq!(named(1, "a.0.0"), ["a.0.0.0"]);
+    assert_eq!(named(1, "a.b"), ["a.b"]);
+    assert_eq!(named(1, "a."), ["a."]);
 }
 
 #[test]
