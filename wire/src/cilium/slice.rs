@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use smol_str::SmolStr;
 use tombolo_core::id::Family;
 use tombolo_core::model::Conditions;
@@ -20,6 +21,10 @@ use super::{Claim, DecodeError, PeerIdentity};
 
 /// A decompressed slice larger than this is refused, as by Cilium; nor may a frame ask for a larger window.
 pub const MAX_SLICE_BYTES: usize = 16 << 20;
+
+/// Endpoints, ports, labels and annotations of one slice together: Kubernetes' largest has 1,000 and 20,000 of the first
+/// two.
+const MAX_FIELDS: usize = 100_000;
 
 /// The fastest level: a slice is small, and its text compresses well at any.
 const LEVEL: i32 = 1;
@@ -153,7 +158,20 @@ pub(super) fn decompress(frame: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 pub(super) fn read(protobuf: &[u8]) -> Result<SliceProto, DecodeError> {
+    // An empty endpoint takes two bytes here and a hundred times as many in memory.
+    if protobuf.len() > MAX_FIELDS && fields(protobuf) > MAX_FIELDS {
+        return Err(DecodeError::TooLarge);
+    }
     SliceProto::decode(protobuf).map_err(|e| DecodeError::Protobuf(e.to_string()))
+}
+
+/// How many fields a message has, nested ones not counted, as far as it can be read.
+fn fields(mut protobuf: &[u8]) -> usize {
+    let next = || {
+        let (tag, wire_type) = decode_key(&mut protobuf).ok()?;
+        skip_field(wire_type, tag, &mut protobuf, DecodeContext::default()).ok()
+    };
+    std::iter::from_fn(next).count()
 }
 
 /// Whether the text is an address as Go's `netip` sees it: a mapped IPv4 address is IPv6, a zone is none.
