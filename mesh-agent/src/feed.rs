@@ -48,6 +48,8 @@ pub struct Feed {
     canaries: BTreeSet<ClusterName>,
     session: Session,
     info: Option<ClusterInfo>,
+    /// `cluster` was said, and not yet compared with the peers known. A peer's other records may come before it.
+    info_is_news: bool,
     peers: BTreeMap<ClusterName, PeerSession>,
     own_synced_at: Option<Millis>,
     last_beat: Option<Millis>,
@@ -72,6 +74,7 @@ impl Feed {
             canaries: BTreeSet::new(),
             session: Session::default(),
             info: None,
+            info_is_news: false,
             peers: BTreeMap::new(),
             own_synced_at: None,
             last_beat: None,
@@ -183,6 +186,9 @@ impl Feed {
     /// One revision's changes, or a page of a list. Canaries that went are heard first: when a lease expires, they and
     /// the records go at one revision, and those deletes must not count.
     fn delta(&mut self, revision: i64, upserts: Vec<(String, Bytes)>, deletes: &[String], now: Millis) -> Vec<Change> {
+        for text in deletes {
+            self.unreadable.remove(text);
+        }
         let deletes: Vec<OwnKey> = deletes.iter().filter_map(|key| own::parse_key(key)).collect();
         let mut changes = Vec::new();
         for key in &deletes {
@@ -220,6 +226,7 @@ impl Feed {
         match (key, record) {
             (OwnKey::Cluster, OwnRecord::Cluster(info)) => {
                 self.info = Some(info.clone());
+                self.info_is_news = true;
                 vec![Change::Cluster(info)]
             }
             (OwnKey::Peer(peer), OwnRecord::Peer(state)) => {
@@ -291,7 +298,8 @@ impl Feed {
     /// `cluster` lists all configured peers: once the own canary stands in this epoch, whoever it omits is removed.
     fn forget_removed_peers(&mut self) -> Vec<Change> {
         let synced = self.groups.get(&self.own).is_some_and(Group::is_synced);
-        let Some(info) = self.info.as_ref().filter(|_| synced) else { return Vec::new() };
+        let Some(info) = self.info.as_ref().filter(|_| synced && self.info_is_news) else { return Vec::new() };
+        self.info_is_news = false;
         let known: BTreeSet<_> = self.groups.keys().chain(self.peers.keys()).cloned().collect();
         let removed = known.into_iter().filter(|name| *name != self.own && !info.peers.contains(name));
         let mut changes = Vec::new();

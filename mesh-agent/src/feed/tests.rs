@@ -180,6 +180,29 @@ fn a_delete_of_a_living_writer_counts_at_once() {
 }
 
 #[test]
+fn a_new_peers_records_may_come_before_its_name() {
+    check(
+        "put peer zz\nput cluster we zz\nput cluster we",
+        &expect![[r#"
+            put peer zz: +peer zz
+            put cluster we zz: cluster
+            put cluster we: cluster -peer zz
+            blockers []
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_deleted_is_no_longer_unreadable() {
+    let mut feed = Feed::new(name("ne"));
+    run(&mut feed, START);
+    run(&mut feed, "garbage local");
+    assert_eq!(feed.unreadable().len(), 1);
+    run(&mut feed, "delete local");
+    assert!(feed.unreadable().is_empty());
+}
+
+#[test]
 fn an_emptied_store_blanks_nothing_until_its_writers_are_back() {
     let script = "
         lost
