@@ -140,13 +140,13 @@ impl Driver {
             }
         };
         tokio::select! {
+            // The session last but one: a store that never rests must keep neither freed slots nor readers waiting.
             biased;
             () = stop.cancelled() => Event::Stop,
-            Some(event) = channels.session.recv() => Event::Session(event),
             Some(ticket) = channels.grace_over.recv() => Event::Grace(ticket),
             Some(question) = channels.questions.recv() => Event::Question(question),
+            event = channels.session.recv() => event.map_or(Event::Stop, Event::Session),
             () = tick => Event::Tick,
-            else => Event::Stop,
         }
     }
 
