@@ -224,7 +224,8 @@ fn a_peers_endpoints_come_change_and_go_with_it() {
         };
         we.is_ready().await;
         sees(&["10.1.0.1 doubtful false"]).await;
-        assert!(we.is_ready().await.contains("peer ne: ready"));
+        let ready = async || we.is_ready().await.contains("peer ne: ready").then_some(());
+        assert!(wait_for(LIMIT, ready).await.is_some(), "readers see a change a little later");
         assert_eq!(status(&we, &we.file("tls/admin")).await.unwrap(), r#"we [(ClusterName("ne"), Ready)]"#);
         let refused = status(&we, &we.file("tls/remote")).await.unwrap_err();
         assert!(refused.contains("admin-we"), "{refused}");

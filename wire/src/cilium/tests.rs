@@ -216,7 +216,8 @@ fn frames() {
         not a zstd frame: Restored data doesn't match checksum
         not a zstd frame: incomplete frame
         accepted
-        not a zstd frame: Unknown frame descriptor"#]].assert_eq(&cases.iter().map(|bytes| told(bytes)).collect::<Vec<_>>().join("\n"));
+        not a zstd frame: Unknown frame descriptor"#]]
+    .assert_eq(&cases.iter().map(|bytes| told(bytes)).collect::<Vec<_>>().join("\n"));
 }
 
 #[test]
