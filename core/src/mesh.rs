@@ -133,7 +133,7 @@ impl Mesh {
                 });
                 self.set_remote(service, cluster, slice, said)
             }
-            Change::Peer(name, Some(state)) => self.set_peer(name, state),
+            Change::Peer(name, Some(state)) => self.set_peer(&name, state),
             Change::Peer(name, None) => self.remove_peer(&name),
         }
     }
@@ -298,13 +298,13 @@ impl Mesh {
     }
 
     /// All that a stale peer brought is doubtful, also what an earlier life of the mirror published as sure.
-    fn set_peer(&mut self, name: ClusterName, state: PeerState) -> BTreeSet<ServiceKey> {
+    fn set_peer(&mut self, name: &ClusterName, state: PeerState) -> BTreeSet<ServiceKey> {
         let stale = state.is_stale();
         let before = self.peers.insert(name.clone(), state).is_some_and(|before| before.is_stale());
         if stale == before {
             return BTreeSet::new();
         }
-        let brought = self.brought.get(&name).into_iter().flatten();
+        let brought = self.brought.get(name).into_iter().flatten();
         brought.filter(|key| self.services.get(*key).is_some_and(|known| known.spec.is_some())).cloned().collect()
     }
 

@@ -17,7 +17,7 @@ const BACKENDS: usize = 100_000;
 
 /// The endpoints of a legacy record, by address.
 pub(super) fn of_service(ranges: &Ranges, record: &ServiceRecord) -> Result<(Slice, Vec<Refusal>), Refusal> {
-    within_limit(record.backends.values().map(|ports| ports.len()).sum())?;
+    within_limit(record.backends.values().map(BTreeMap::len).sum())?;
     let mut found = Found::default();
     for (text, raw) in &record.backends {
         let Some(addr) = found.address(ranges, text) else { continue };

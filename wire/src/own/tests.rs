@@ -184,10 +184,10 @@ fn shared_ports_are_written_once() {
             number: 8080,
         }]
         .into();
-        tombolo_core::model::Endpoint {
+        Endpoint {
             addr: std::net::Ipv4Addr::new(10, 0, 0, n).into(),
             ports,
-            state: tombolo_core::model::BackendState::Active,
+            state: BackendState::Active,
             was_ready: true,
             weight: 100,
             node: None,
