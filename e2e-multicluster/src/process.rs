@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::clock::{Seen, wait_until};
+use crate::clock::{Seen, wait_through, wait_until};
 use crate::topology::Place;
 
 /// How long a process may take to end after SIGTERM before it is killed.
@@ -219,7 +219,7 @@ impl Process {
         }
         self.terminate();
         let child = &mut self.child;
-        let ended = wait_until(&format!("the end of {}", self.name), GRACE, || {
+        let ended = wait_through(&format!("the end of {}", self.name), GRACE, || {
             Ok(child.try_wait()?.map_or_else(|| Seen::NotYet("it ignores SIGTERM".into()), |_| Seen::Ready(())))
         });
         if ended.is_err() {

@@ -68,7 +68,11 @@ fn wrong_ca(mesh: &mut Mesh) -> Result<()> {
     // It trusts we's authority, so it is we's store that refuses.
     std::fs::copy(ne.dir.join("tls/ca.crt"), tls.join("ca.crt"))?;
     let verdict = Intruder::at(&ne.site.control, we, TlsFiles::of(&tls, Role::Remote)).read("cilium/")?;
-    let refused = matches!(&verdict, Err(SessionError::Dial(error)) if matches!(error.cause, DialCause::OurCertificate(_) | DialCause::Closed));
+    let cause = match &verdict {
+        Err(SessionError::Dial(error)) => Some(&error.cause),
+        _ => None,
+    };
+    let refused = matches!(cause, Some(DialCause::OurCertificate(_) | DialCause::Closed));
     ensure!(refused, "{:?}", verdict.map(|found| found.into_keys().collect::<Vec<_>>()));
     Ok(())
 }
