@@ -8,9 +8,10 @@ use std::{fs, io};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tombolo_core::id::ClusterName;
+use tombolo_wire::etcd_config::TOMBSTONE;
 
 use crate::clock;
-use crate::mirror::files::{FileChange, Listing, PeerFiles, TOMBSTONE};
+use crate::mirror::files::{FileChange, Listing, PeerFiles};
 
 /// How often the directory is read although the kernel says nothing: projected volumes swap links unseen.
 const POLL: Duration = Duration::from_secs(1);

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use expect_test::{Expect, expect};
 use rustls::{ClientConnection, ServerConnection};
@@ -15,10 +14,9 @@ use tombolo_certs::{
     server_config, write_private, write_public,
 };
 
-#[expect(clippy::disallowed_methods, reason = "rustls judges dates by the real clock, so leaves must be valid by it")]
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
-}
+#[path = "support/clock.rs"]
+mod clock;
+use clock::now;
 
 fn authority() -> Authority {
     Authority::create("Cilium CA", Validity::days(now(), 3650)).unwrap()

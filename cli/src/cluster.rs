@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tombolo_certs::{MESH_DOMAIN, Role, TlsFiles};
 use tombolo_core::id::{ClusterId, ClusterName, IdError, MaxClusters};
-use tombolo_wire::etcd_config::EtcdConfig;
+use tombolo_wire::etcd_config::{EtcdConfig, TOMBSTONE};
 
 /// The file that makes a directory a cluster's.
 pub(crate) const CLUSTER_FILE: &str = "cluster.yaml";
@@ -127,6 +127,11 @@ impl Cluster {
     /// The peer's file.
     pub(crate) fn peer_file(&self, peer: &ClusterName) -> PathBuf {
         self.peers_dir().join(peer.as_str())
+    }
+
+    /// The file that says a peer's removal is meant.
+    pub(crate) fn tombstone(&self, peer: &ClusterName) -> PathBuf {
+        self.peers_dir().join(format!("{TOMBSTONE}{peer}"))
     }
 
     /// The name that the server certificate always has, however the server is reached.

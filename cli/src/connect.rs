@@ -187,18 +187,28 @@ fn write_side(own: &Cluster, peer: &Cluster) -> Result<Side, ConnectError> {
     if outcome != Outcome::Unchanged {
         write_public(&path, text.as_bytes())?;
     }
+    remove(&own.tombstone(&peer.name))?;
     let endpoints = config.endpoints;
     Ok(Side { cluster: own.name.clone(), peer: peer.name.clone(), path, outcome, endpoints })
 }
 
 fn remove_side(own: &Cluster, peer: &ClusterName) -> Result<Side, ConnectError> {
     let path = own.peer_file(peer);
-    let outcome = match fs::remove_file(&path) {
-        Ok(()) => Outcome::Removed,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Outcome::Absent,
-        Err(e) => return Err(ConnectError::Remove { path, kind: e.kind() }),
-    };
+    if own.peers_dir().is_dir() {
+        // First the tombstone: it tells the apiserver that the removal, or an earlier one, is meant.
+        write_public(&own.tombstone(peer), b"")?;
+    }
+    let outcome = if remove(&path)? { Outcome::Removed } else { Outcome::Absent };
     Ok(Side { cluster: own.name.clone(), peer: peer.clone(), path, outcome, endpoints: Vec::new() })
+}
+
+/// Removes a file; false when it was not there.
+fn remove(path: &Path) -> Result<bool, ConnectError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(ConnectError::Remove { path: path.to_path_buf(), kind: e.kind() }),
+    }
 }
 
 /// What is wrong between two clusters' certificates, for `certs verify`.

@@ -335,7 +335,15 @@ fn disconnecting_needs_only_one_side() {
         ✅ ne no longer reads fc (ne/peers/fc removed)
     "#]]
     .assert_eq(&mesh.ok("disconnect --cluster ne --peer fc"));
-    assert_eq!(fs::read_dir(mesh.path().join("ne/peers")).unwrap().count(), 0);
+    let left = || {
+        let mut names: Vec<_> =
+            fs::read_dir(mesh.path().join("ne/peers")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(left(), [".disconnected-fc", ".disconnected-we"], "only tombstones");
+    mesh.ok("connect --cluster ne --destination we");
+    assert_eq!(left(), [".disconnected-fc", "we"], "connecting again takes the tombstone away");
 }
 
 #[test]

@@ -35,9 +35,9 @@ pub struct Engine {
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// Whether compaction is an administrator's right: before 3.5.30 any authenticated peer may compact the store.
+    /// Whether compaction is an administrator's right: 3.5.30 and 3.6.16 were seen to deny it to others, 3.6.5 not.
     pub fn guards_compaction(self) -> bool {
-        self >= Self(3, 5, 30)
+        self >= Self(3, 6, 16) || (self >= Self(3, 5, 30) && self < Self(3, 6, 0))
     }
 }
 
@@ -64,8 +64,9 @@ impl Engine {
         let Version(major, minor, patch) = self.version;
         if !self.version.guards_compaction() {
             story::warn(&format!(
-                "{} is etcd {major}.{minor}.{patch}: before 3.5.30 ANY PEER MAY COMPACT the store of another cluster. \
-                 Good enough for a look; for anything else run `cargo xtask setup --all` (needs Go) or install etcd 3.6",
+                "{} is etcd {major}.{minor}.{patch}: before 3.5.30 and 3.6.16 ANY PEER MAY COMPACT the store of another \
+                 cluster. Good enough for a look; for anything else run `cargo xtask setup --all` (needs Go) or install \
+                 etcd 3.6.16",
                 self.program.display()
             ));
         }

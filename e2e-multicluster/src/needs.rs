@@ -64,7 +64,7 @@ pub fn missing_here() -> Vec<Missing> {
         Missing {
             what: format!("{error:#}"),
             how:
-                "run `cargo xtask setup --all` (needs Go), or point TOMBOLO_ETCD at an etcd 3.6, or install etcd-server"
+                "run `cargo xtask setup --all` (needs Go), or point TOMBOLO_ETCD at an etcd 3.6.16, or install etcd-server"
                     .into(),
         }
     }));

@@ -89,22 +89,22 @@ impl Feed {
                 self.session.listing = true;
                 self.canaries.clear();
                 self.unreadable.clear();
-                self.to_all(&Event::Relisting, now)
+                self.tell_all(&Event::Relisting, now)
             }
             SessionEvent::Listed { watch: AGENTS_WATCH, .. } => self.listed(now),
             SessionEvent::Delta { watch: AGENTS_WATCH, revision, upserts, deletes, .. } => {
-                self.delta(revision.0, upserts, deletes, now)
+                self.delta(revision.0, upserts, &deletes, now)
             }
-            SessionEvent::Delta { upserts, deletes, .. } => self.own_node(upserts, deletes),
+            SessionEvent::Delta { upserts, deletes, .. } => self.own_node(upserts, &deletes),
             SessionEvent::Heartbeat => {
                 self.session.beaten = true;
                 self.last_beat = Some(now);
-                self.to_all(&Event::Beat, now)
+                self.tell_all(&Event::Beat, now)
             }
-            SessionEvent::HeartbeatGone => self.to_all(&Event::BeatGone, now),
+            SessionEvent::HeartbeatGone => self.tell_all(&Event::BeatGone, now),
             SessionEvent::Lost { .. } => {
                 self.session = Session { epoch: self.session.epoch, ..Session::default() };
-                self.to_all(&Event::Lost, now)
+                self.tell_all(&Event::Lost, now)
             }
             // The agents' prefix has no canary of its own, and this node's key is not listed as a set.
             SessionEvent::Relisting { .. }
@@ -117,7 +117,7 @@ impl Feed {
 
     /// Applies what time alone decides.
     pub fn tick(&mut self, now: Millis) -> Vec<Change> {
-        self.to_all(&Event::Tick, now)
+        self.tell_all(&Event::Tick, now)
     }
 
     /// When [`Self::tick`], or the answer of [`Self::blockers`], may next differ by itself.
@@ -164,7 +164,7 @@ impl Feed {
             self.canaries.clear();
         }
         self.session = Session { epoch: Some(epoch), connected: true, ..Session::default() };
-        self.to_all(&Event::Epoch(epoch), now)
+        self.tell_all(&Event::Epoch(epoch), now)
     }
 
     fn listed(&mut self, now: Millis) -> Vec<Change> {
@@ -182,19 +182,13 @@ impl Feed {
 
     /// One revision's changes, or a page of a list. Canaries that went are heard first: when a lease expires, they and
     /// the records go at one revision, and those deletes must not count.
-    fn delta(
-        &mut self,
-        revision: i64,
-        upserts: Vec<(String, Bytes)>,
-        deletes: Vec<String>,
-        now: Millis,
-    ) -> Vec<Change> {
+    fn delta(&mut self, revision: i64, upserts: Vec<(String, Bytes)>, deletes: &[String], now: Millis) -> Vec<Change> {
         let deletes: Vec<OwnKey> = deletes.iter().filter_map(|key| own::parse_key(key)).collect();
         let mut changes = Vec::new();
         for key in &deletes {
             if let OwnKey::Synced(cluster) = key {
                 self.canaries.remove(cluster);
-                changes.extend(self.to_group(&cluster.clone(), Event::Canary(Presence::Gone), now));
+                changes.extend(self.tell(&cluster.clone(), Event::Canary(Presence::Gone), now));
             }
         }
         for (text, value) in upserts {
@@ -202,7 +196,7 @@ impl Feed {
         }
         for key in deletes {
             if let Some(cluster) = self.writer(&key) {
-                changes.extend(self.to_group(&cluster, Event::Delete(key), now));
+                changes.extend(self.tell(&cluster, Event::Delete(key), now));
             }
         }
         self.note_synced(now);
@@ -219,7 +213,7 @@ impl Feed {
                 tracing::warn!(key = text, error = %error, "unreadable record; its last good version stays");
                 self.unreadable.insert(text.to_owned(), error.problem);
                 let Some(cluster) = self.writer(&key) else { return Vec::new() };
-                return self.to_group(&cluster, Event::Unreadable(key), now);
+                return self.tell(&cluster, Event::Unreadable(key), now);
             }
         };
         self.unreadable.remove(text);
@@ -238,16 +232,16 @@ impl Feed {
                 if self.session.listing {
                     return Vec::new();
                 }
-                self.to_group(&cluster, Event::Canary(Presence::Seen), now)
+                self.tell(&cluster, Event::Canary(Presence::Seen), now)
             }
             (key, record) => match self.writer(&key) {
-                Some(cluster) => self.to_group(&cluster, Event::Upsert(key, Received { record, revision }), now),
+                Some(cluster) => self.tell(&cluster, Event::Upsert(key, Received { record, revision }), now),
                 None => Vec::new(),
             },
         }
     }
 
-    fn own_node(&mut self, upserts: Vec<(String, Bytes)>, deletes: Vec<String>) -> Vec<Change> {
+    fn own_node(&mut self, upserts: Vec<(String, Bytes)>, deletes: &[String]) -> Vec<Change> {
         let mut changes = Vec::new();
         for (text, value) in upserts {
             let decoded = own::parse_key(&text).map(|key| own::decode(&key, &value));
@@ -277,11 +271,11 @@ impl Feed {
         }
     }
 
-    fn to_all(&mut self, event: &Event<OwnKey, Received>, now: Millis) -> Vec<Change> {
+    fn tell_all(&mut self, event: &Event<OwnKey, Received>, now: Millis) -> Vec<Change> {
         self.groups.values_mut().flat_map(|group| to_mesh(group.on(event.clone(), now))).collect()
     }
 
-    fn to_group(&mut self, cluster: &ClusterName, event: Event<OwnKey, Received>, now: Millis) -> Vec<Change> {
+    fn tell(&mut self, cluster: &ClusterName, event: Event<OwnKey, Received>, now: Millis) -> Vec<Change> {
         let (session, canary) = (self.session, self.canaries.contains(cluster));
         let group = self.groups.entry(cluster.clone()).or_insert_with(|| late_group(session, canary, now));
         to_mesh(group.on(event, now))

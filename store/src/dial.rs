@@ -138,8 +138,8 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn check(text: &str, expected: Option<Place>) {
-        assert_eq!(Place::parse(text), expected, "{text}");
+    fn check(text: &str, expected: impl Into<Option<Place>>) {
+        assert_eq!(Place::parse(text), expected.into(), "{text}");
     }
 
     #[test]

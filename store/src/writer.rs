@@ -8,9 +8,11 @@
 
 mod leases;
 mod plan;
+mod queue;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,10 +10,10 @@ use crate::{etcd, setup};
 /// The measurements there are, each a binary of the end-to-end crate.
 const BENCHES: [&str; 1] = ["propagation"];
 
-/// Builds the programs in the `demo` profile and runs the demo.
+/// Builds the programs as the tests do, so that both share one build, and runs the demo.
 pub(crate) fn demo(root: &Path, args: &[String]) -> Result<()> {
     let down = args.first().is_some_and(|arg| arg == "down");
-    let binaries = build(root)?;
+    let binaries = build(root, "dev")?;
     let mut demo = command(root, binaries.join("demo"));
     demo.args(args).env("TOMBOLO_BIN_DIR", &binaries);
     if !down {
@@ -29,7 +29,7 @@ pub(crate) fn bench(root: &Path, name: Option<&str>, json: Option<&Path>) -> Res
     {
         bail!("no measurement is called {name:?}; there are: {}", BENCHES.join(", "));
     }
-    let binaries = build(root)?;
+    let binaries = build(root, "release")?;
     let etcd = etcd::provide(root)?.binary;
     for bench in BENCHES.iter().filter(|bench| name.is_none_or(|name| name == **bench)) {
         let mut program = command(root, binaries.join(format!("bench-{bench}")));
@@ -43,16 +43,17 @@ pub(crate) fn bench(root: &Path, name: Option<&str>, json: Option<&Path>) -> Res
 }
 
 /// Builds all programs of the mesh and of the end-to-end crate; gives their folder.
-fn build(root: &Path) -> Result<PathBuf> {
+pub(crate) fn build(root: &Path, profile: &str) -> Result<PathBuf> {
     setup::build_tools(root)?;
-    println!("building (a fresh clone takes some minutes)");
+    println!("building the programs, profile {profile} (a fresh clone takes some minutes)");
     let packages = ["tombolo-apiserver", "tombolo-agent", "tombolo-cli", "tombolo-e2e"];
     let mut build = cargo(root);
-    build.args(["build", "--profile", "demo", "--bins"]);
+    build.args(["build", "--bins", "--profile", profile]);
     for package in packages {
         build.args(["--package", package]);
     }
     run(&mut build)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(root.join(target).join("demo"))
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(root.join(target).join(folder))
 }

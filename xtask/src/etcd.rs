@@ -1,7 +1,8 @@
 //! Finds or builds the etcd that tests and demo run.
 //!
-//! Before 3.5.30 (and 3.6) any peer may compact a store that requires certificates, so an older one is used only as
-//! the last resort and with a warning. Ours is built from etcd's own Go module by `e2e-multicluster/etcd`.
+//! An older etcd lets any peer compact a store that requires certificates: 3.5.30 and 3.6.16 were seen to deny it,
+//! 3.6.5 and everything tried before to allow it. So one that is older than those is used only as the last resort and
+//! with a warning. Ours is built from etcd's own Go module by `e2e-multicluster/etcd`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ impl Version {
 
     /// Whether an ordinary user is kept from compacting.
     fn is_safe(self) -> bool {
-        self >= Self(3, 6, 0) || (self >= Self(3, 5, 30) && self < Self(3, 6, 0))
+        self >= Self(3, 6, 16) || (self >= Self(3, 5, 30) && self < Self(3, 6, 0))
     }
 }
 
@@ -83,7 +84,7 @@ fn build(root: &Path) -> Result<Etcd> {
 }
 
 fn debian(root: &Path, why: &anyhow::Error) -> Result<Etcd> {
-    eprintln!("WARNING: no etcd ≥ 3.5.30 on PATH, and none could be built: {why:#}");
+    eprintln!("WARNING: no etcd ≥ 3.5.30 or ≥ 3.6.16 on PATH, and none could be built: {why:#}");
     eprintln!("WARNING: falling back to Debian's etcd-server, which lets any peer compact the store. Tests only.");
     if on_path("etcd").is_none() {
         apt_install(root, &["etcd-server"])?;
@@ -100,7 +101,8 @@ mod tests {
         let version = |line: &str| Version::parse(line).map(|v| (v.to_string(), v.is_safe()));
         assert_eq!(version("etcd Version: 3.4.23\nGit SHA: x"), Some(("3.4.23".to_owned(), false)));
         assert_eq!(version("etcd Version: 3.5.30"), Some(("3.5.30".to_owned(), true)));
-        assert_eq!(version("etcd Version: 3.6.0-rc.1"), Some(("3.6.0".to_owned(), true)));
+        assert_eq!(version("etcd Version: 3.6.5"), Some(("3.6.5".to_owned(), false)));
+        assert_eq!(version("etcd Version: 3.6.16-rc.1"), Some(("3.6.16".to_owned(), true)));
         assert_eq!(version("not etcd"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{cargo, on_path, run, tools};
-use crate::{arrows, ebpf, etcd, setup, tidy};
+use crate::{arrows, demo, ebpf, etcd, setup, tidy};
 
 /// A named step.
 type Step = (&'static str, fn(&Path) -> Result<()>);
@@ -69,16 +69,9 @@ fn unit(root: &Path) -> Result<()> {
 }
 
 fn end_to_end(root: &Path) -> Result<()> {
-    let programs = ["tombolo-apiserver", "tombolo-agent", "tombolo-cli", "tombolo-e2e"];
-    let mut build = cargo(root);
-    build.args(["build", "--bins"]);
-    for package in programs {
-        build.args(["--package", package]);
-    }
-    run(&mut build)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    let binaries = demo::build(root, "dev")?;
     let mut test = cargo(root);
-    test.args(["test", "--package", "tombolo-e2e"]).env("TOMBOLO_BIN_DIR", root.join(target).join("debug"));
+    test.args(["test", "--package", "tombolo-e2e"]).env("TOMBOLO_BIN_DIR", binaries);
     run(test.env("TOMBOLO_ETCD", etcd::provide(root)?.binary))
 }
 

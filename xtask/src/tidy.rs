@@ -180,8 +180,9 @@ fn too_long(file: &File) -> Vec<String> {
     if code_lines > LINES && !is_test(&file.path) {
         found.push(format!("{}: {code_lines} lines before its tests, at most {LINES}", file.path));
     }
-    for (number, line) in file.text.lines().enumerate() {
-        let literal = line.contains('"') || line.contains("http") || line.trim_start().starts_with("///");
+    // rustfmt keeps code narrow; fixtures in tests are tables and may be as wide as they need.
+    for (number, line) in file.text.lines().take(code_lines).enumerate().filter(|_| !is_test(&file.path)) {
+        let literal = line.contains('"') || line.ends_with('\\') || line.trim_start().starts_with("//");
         if line.chars().count() > WIDTH && !literal {
             found.push(format!("{}:{}: wider than {WIDTH}", file.path, number + 1));
         }

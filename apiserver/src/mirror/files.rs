@@ -11,14 +11,12 @@
 use std::collections::BTreeMap;
 
 use tombolo_core::id::{ClusterName, Millis};
-use tombolo_wire::etcd_config::{self, EtcdConfig};
+use tombolo_wire::etcd_config::{self, EtcdConfig, TOMBSTONE};
 
 /// How long a peer stays whose file is gone or broken.
 pub const GONE_MS: u64 = 60_000;
 /// A file counts as gone or broken only after this long: it may be in the middle of being replaced.
 pub const SETTLE_MS: u64 = 1_000;
-/// What the tombstone of a peer's name begins with.
-pub const TOMBSTONE: &str = ".disconnected-";
 
 /// All entries of the directory, by name: a file's text, or why it cannot be read.
 pub type Listing = BTreeMap<String, Result<String, String>>;

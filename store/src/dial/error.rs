@@ -130,7 +130,8 @@ fn theirs(fault: &CertificateError, server_name: &str) -> CertificateFault {
 
 fn ours(alert: AlertDescription) -> DialCause {
     let fault = match alert {
-        AlertDescription::UnknownCA => CertificateFault::OtherCa,
+        // A rustls server's word for a CA of the right name with another key.
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => CertificateFault::OtherCa,
         AlertDescription::CertificateExpired => CertificateFault::Expired,
         AlertDescription::CertificateRequired => CertificateFault::Missing,
         AlertDescription::BadCertificate

@@ -32,7 +32,7 @@ pub(crate) struct Connection {
 }
 
 enum Done {
-    Dialled(Result<Client, SessionError>),
+    Dialled(Result<Box<Client>, SessionError>),
     Opened(Result<WatchStream, SessionError>),
     Ranged(Input),
 }
@@ -53,7 +53,7 @@ impl Connection {
             Command::Connect => {
                 self.close();
                 let store = self.store.clone();
-                self.calls.push(Box::pin(async move { Done::Dialled(connect(&store).await) }));
+                self.calls.push(Box::pin(async move { Done::Dialled(connect(&store).await.map(Box::new)) }));
             }
             Command::Close => self.close(),
             Command::Range { call, prefix, start, revision, limit } => {
@@ -108,7 +108,7 @@ impl Connection {
     fn done(&mut self, done: Done) -> Option<Input> {
         match done {
             Done::Dialled(Ok(client)) => {
-                self.client = Some(client);
+                self.client = Some(*client);
                 Some(Input::Connected)
             }
             Done::Opened(Ok(stream)) => {

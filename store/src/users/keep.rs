@@ -111,6 +111,6 @@ async fn reconnected(writer: &mut watch::Receiver<WriterStatus>, before: (bool, 
 /// Ends at a change; never, when the sender is gone.
 async fn changed<T>(rx: &mut watch::Receiver<T>) {
     if rx.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

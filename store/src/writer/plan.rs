@@ -4,7 +4,7 @@
 //! the queue is never longer than the set of keys. One transaction is under way at a time, so that order is kept. While
 //! nothing is under way a key goes out at once; what comes meanwhile is the next batch.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use tombolo_core::id::{Epoch, Millis, Revision};
 use tracing::error;
 
 use super::leases::Leases;
+use super::queue::Queue;
+use super::work::{Done, Key, Op, Work};
 use super::{Beat, Scope, ScopeOf, WriterStatus};
 use crate::session::connection::{is_prefix, prefix_end};
 use crate::session::fsm::{Command, Record};
@@ -22,45 +24,6 @@ use crate::session::{SessionError, SessionEvent};
 pub(crate) const TXN_OPS: usize = 128;
 /// Bytes a transaction, about: etcd refuses requests over 1.5 MiB.
 pub(crate) const TXN_BYTES: usize = 1 << 20;
-
-pub(crate) type Key = Arc<str>;
-
-/// One operation of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
-    Put { key: Key, value: Bytes, lease: i64 },
-    Delete { key: Key },
-}
-
-/// The next thing to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    Txn(Vec<Op>),
-    Grant,
-    Renew(i64),
-}
-
-/// What became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Done {
-    Written {
-        revision: i64,
-    },
-    /// A lease of the transaction is gone.
-    LeaseGone,
-    /// The store will never take this transaction as it is.
-    Rejected {
-        reason: String,
-    },
-    Granted {
-        id: i64,
-    },
-    /// `ttl_s` None: the lease is gone.
-    Renewed {
-        id: i64,
-        ttl_s: Option<i64>,
-    },
-}
 
 struct Desired {
     value: Bytes,
@@ -78,8 +41,6 @@ struct Known {
 struct ScopeState {
     complete: bool,
     canary: Option<Key>,
-    /// Its keys that are queued or under way.
-    open: usize,
     /// Keys in the store that should not be.
     surplus: BTreeSet<Key>,
 }
@@ -99,10 +60,8 @@ pub(crate) struct Planner {
     desired: BTreeMap<Key, Desired>,
     known: BTreeMap<Key, Known>,
     scopes: BTreeMap<Scope, ScopeState>,
-    queue: VecDeque<Key>,
-    /// What is in the queue, and the scope that each is counted open in.
-    queued: BTreeMap<Key, Option<Scope>>,
-    /// The transaction under way, likewise.
+    queue: Queue,
+    /// The transaction under way, with the scopes that it keeps open.
     flight: Vec<(Op, Option<Scope>)>,
     batch_max: usize,
     leases: Leases,
@@ -123,8 +82,7 @@ impl Planner {
             desired: BTreeMap::new(),
             known: BTreeMap::new(),
             scopes: BTreeMap::new(),
-            queue: VecDeque::new(),
-            queued: BTreeMap::new(),
+            queue: Queue::default(),
             flight: Vec::new(),
             batch_max: TXN_OPS,
             leases: Leases::default(),
@@ -168,8 +126,7 @@ impl Planner {
         if let (Some(key), Some((_, value))) = (key, canary) {
             self.desired.insert(Arc::clone(&key), Desired { value, canary_of: Some(scope) });
             self.settle_surplus(&key);
-            let counted = self.queued.get_mut(&key).and_then(Option::take);
-            self.close(counted);
+            self.queue.uncount(&key);
             self.reconsider(&key, now);
         }
     }
@@ -228,12 +185,8 @@ impl Planner {
             Done::LeaseGone => self.lease_gone(now),
             Done::Rejected { reason } => self.rejected(&reason),
             Done::Granted { id } => self.leases.granted(id, now),
-            Done::Renewed { id, ttl_s } => {
-                self.leases.renewed(id, ttl_s, now);
-                if ttl_s.is_none() {
-                    self.reconsider_all(|known| known.lease == id, now);
-                }
-            }
+            // The keys of a lease that is gone are deleted by the store, and the watch will say so.
+            Done::Renewed { id, ttl_s } => self.leases.renewed(id, ttl_s, now),
         }
     }
 
@@ -376,11 +329,6 @@ impl Planner {
         }
     }
 
-    fn reconsider_all(&mut self, which: impl Fn(&Known) -> bool, now: Millis) {
-        let keys: Vec<_> = self.known.iter().filter(|(_, known)| which(known)).map(|(key, _)| key.clone()).collect();
-        keys.iter().for_each(|key| self.reconsider(key, now));
-    }
-
     fn is_under_way(&self, key: &Key) -> bool {
         self.flight.iter().any(|(op, _)| op.key() == key)
     }
@@ -390,23 +338,11 @@ impl Planner {
     }
 
     fn enqueue(&mut self, key: Key) {
-        if self.queued.contains_key(&key) {
-            return;
-        }
-        // A canary is no part of what it speaks for.
-        let is_canary = self.desired.get(&key).is_some_and(|d| d.canary_of.is_some());
-        let scope = if is_canary { None } else { (self.scope_of)(&key) };
-        if let Some(scope) = &scope {
-            self.scopes.entry(scope.clone()).or_default().open += 1;
-        }
-        self.queued.insert(Arc::clone(&key), scope);
-        self.queue.push_back(key);
-    }
-
-    /// A key that was queued or under way no longer is.
-    fn close(&mut self, scope: Option<Scope>) {
-        if let Some(state) = scope.and_then(|scope| self.scopes.get_mut(&scope)) {
-            state.open -= 1;
+        if !self.queue.contains(&key) {
+            // A canary is no part of what it speaks for.
+            let is_canary = self.desired.get(&key).is_some_and(|d| d.canary_of.is_some());
+            let scope = if is_canary { None } else { (self.scope_of)(&key) };
+            self.queue.push(key, scope);
         }
     }
 
@@ -416,7 +352,7 @@ impl Planner {
         let mut bytes = 0;
         let mut held = Vec::new();
         while ops.len() < self.batch_max && bytes < TXN_BYTES {
-            let Some(key) = self.queue.pop_front() else { break };
+            let Some(key) = self.queue.pop() else { break };
             if self.waits(&key) {
                 held.push(key);
                 continue;
@@ -424,12 +360,11 @@ impl Planner {
             match self.op(&key, now) {
                 Ok(Some(op)) => {
                     bytes += op.size();
-                    let scope = self.queued.remove(&key).flatten();
-                    ops.push((op, scope));
+                    ops.push((op, self.queue.take(&key)));
                 }
                 Ok(None) => {
-                    let scope = self.queued.remove(&key).flatten();
-                    self.close(scope);
+                    let scope = self.queue.take(&key);
+                    self.queue.close(scope);
                 }
                 Err(NoLease) => {
                     short = true;
@@ -440,9 +375,7 @@ impl Planner {
         }
         // Keys that needed nothing after all may have been the last that a held canary waited for.
         let freed = ops.is_empty() && !short && held.iter().any(|key| !self.waits(key));
-        for key in held.into_iter().rev() {
-            self.queue.push_front(key);
-        }
+        self.queue.put_back(held);
         if freed { self.batch(now, unix_ms) } else { (ops, short) }
     }
 
@@ -457,7 +390,7 @@ impl Planner {
     /// A canary waits until nothing of its scope is queued or under way.
     fn waits(&self, key: &Key) -> bool {
         let scope = self.desired.get(key).and_then(|d| d.canary_of.as_ref());
-        scope.is_some_and(|scope| self.scopes.get(scope).is_some_and(|state| state.open > 0))
+        scope.is_some_and(|scope| !self.queue.is_closed(scope))
     }
 
     fn op(&mut self, key: &Key, now: Millis) -> Result<Option<Op>, NoLease> {
@@ -482,7 +415,7 @@ impl Planner {
                 beat.due = now.after(self.every_ms);
                 continue;
             }
-            self.close(scope);
+            self.queue.close(scope);
             let (value, lease) = match op {
                 Op::Put { value, lease, .. } => (Some(value), lease),
                 Op::Delete { .. } => (None, 0),
@@ -500,7 +433,9 @@ impl Planner {
         let leases: BTreeSet<i64> = self.flight.iter().filter_map(|(op, _)| op.lease()).collect();
         leases.iter().for_each(|id| self.leases.lost(*id));
         self.requeue();
-        self.reconsider_all(|known| leases.contains(&known.lease), now);
+        let moved = self.known.iter().filter(|(_, known)| leases.contains(&known.lease));
+        let moved: Vec<Key> = moved.map(|(key, _)| Arc::clone(key)).collect();
+        moved.iter().for_each(|key| self.reconsider(key, now));
     }
 
     /// Halves the batch until the culprit is alone; a key that the store never takes must not stop the others.
@@ -512,7 +447,7 @@ impl Planner {
         for (op, scope) in std::mem::take(&mut self.flight) {
             error!(key = %op.key(), reason, "the store does not take this key");
             self.release(&op);
-            self.close(scope);
+            self.queue.close(scope);
             if let Some(beat) = self.beats.iter_mut().find(|b| *b.key == **op.key()) {
                 beat.due = beat.due.after(self.every_ms);
             }
@@ -524,14 +459,8 @@ impl Planner {
         for (op, scope) in std::mem::take(&mut self.flight).into_iter().rev() {
             self.release(&op);
             let key = Arc::clone(op.key());
-            if self.is_beat(&key) {
-                continue;
-            }
-            if self.queued.contains_key(&key) {
-                self.close(scope);
-            } else {
-                self.queued.insert(Arc::clone(&key), scope);
-                self.queue.push_front(key);
+            if !self.is_beat(&key) {
+                self.queue.back_to_front(key, scope);
             }
         }
     }
@@ -544,28 +473,6 @@ impl Planner {
 
 /// No lease has room; one must be granted first.
 struct NoLease;
-
-impl Op {
-    pub(crate) fn key(&self) -> &Key {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key } => key,
-        }
-    }
-
-    fn lease(&self) -> Option<i64> {
-        match self {
-            Self::Put { lease, .. } => Some(*lease),
-            Self::Delete { .. } => None,
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::Put { key, value, .. } => key.len() + value.len(),
-            Self::Delete { key } => key.len(),
-        }
-    }
-}
 
 impl BeatState {
     fn op(&self, lease: i64, unix_ms: u64) -> Op {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::leases::TTL_S;
-use super::plan::{Done, Op, Work};
+use super::work::{Done, Op, Work};
 use super::{Shared, WriterStatus};
 use crate::clock;
 use crate::session::SessionError;
@@ -52,14 +52,17 @@ pub(super) async fn run(shared: Arc<Shared>, mut driver: Driver) {
 impl Shared {
     /// Tells watchers where the writer stands; returns the planner's deadline.
     fn publish(&self) -> Option<tombolo_core::id::Millis> {
-        let planner = self.planner.lock();
-        let status: WriterStatus = planner.status();
+        // The planner is let go first: a reader of the status may ask the writer while it holds the status.
+        let (status, deadline): (WriterStatus, _) = {
+            let planner = self.planner.lock();
+            (planner.status(), planner.deadline())
+        };
         self.status.send_if_modified(|old| {
             let changed = *old != status;
             *old = status;
             changed
         });
-        planner.deadline()
+        deadline
     }
 }
 

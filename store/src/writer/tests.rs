@@ -8,7 +8,8 @@ use tombolo_core::id::Millis;
 
 use self::world::World;
 use super::leases::KEYS;
-use super::plan::{Op, TXN_OPS, Work};
+use super::plan::TXN_OPS;
+use super::work::{Op, Work};
 
 const SEEDS: u64 = 200;
 
@@ -101,6 +102,25 @@ fn leases_carry_a_thousand_keys_and_are_renewed() {
     world.now = Millis(world.now.0 + 300_000);
     world.settle();
     assert_eq!(world.renewals - before, 3);
+}
+
+#[test]
+fn a_lease_given_up_with_another_loses_no_key() {
+    let mut world = World::ready();
+    for n in 0..KEYS + 500 {
+        world.planner.put(&format!("s/one/{n:04}"), "1".into(), world.now);
+    }
+    world.settle();
+    let lease = |world: &World, key: &str| world.store[key].lease;
+    let (gone, given_up) = (lease(&world, "s/one/0000"), lease(&world, "s/one/1400"));
+    assert_ne!(gone, given_up);
+    world.leases.remove(&gone);
+    for key in ["s/one/0000", "s/one/1400"] {
+        world.planner.put(key, "2".into(), world.now);
+    }
+    world.settle();
+    let stuck = world.store.iter().filter(|(key, v)| v.lease == given_up && *key != world::BEAT).count();
+    assert_eq!(stuck, 0, "nobody renews a lease that was given up");
 }
 
 #[test]

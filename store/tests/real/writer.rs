@@ -120,7 +120,8 @@ async fn lost_leases_are_made_anew() {
     fill(&writer, 1_500);
     writer.complete("services", Some((CANARY.into(), "now".into())));
     flushed(&writer).await;
-    let lost: Vec<i64> = client.lease_client().leases().await.unwrap().leases().iter().map(|l| l.id()).collect();
+    let lost: Vec<i64> =
+        client.lease_client().leases().await.unwrap().leases().iter().map(etcd_client::LeaseStatus::id).collect();
     for id in &lost {
         client.lease_client().revoke(*id).await.unwrap();
     }

@@ -105,7 +105,6 @@ impl<A: AgentAdmin> AgentRpc for Answers<A> {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
 fn stopping(error: Stopping) -> Status {
     Status::unavailable(error.to_string())
 }

@@ -45,6 +45,8 @@ struct Consumer {
     unmarked: BTreeMap<usize, BTreeSet<String>>,
     listed: BTreeSet<usize>,
     canaries: BTreeSet<usize>,
+    /// The canaries seen on this connection.
+    confirmed: BTreeSet<usize>,
     reasons: BTreeSet<String>,
 }
 
@@ -122,7 +124,7 @@ impl Sim {
             3 => self.disconnect(SessionError::WatchClosed),
             4..9 => self.store.write(&[(HEARTBEAT.into(), Some(0))]),
             9..12 => {
-                let value = (!self.chance(4)).then(|| 1);
+                let value = (!self.chance(4)).then_some(1);
                 let key = if self.chance(2) { "synced/a" } else { "synced/b" };
                 self.store.write(&[(key.into(), value)]);
             }
@@ -156,14 +158,14 @@ impl Sim {
         if self.chance(2) {
             self.disconnect(SessionError::WatchClosed);
         } else if self.connected {
-            self.send(None, Input::Failed(SessionError::WatchClosed));
+            self.send(None, &Input::Failed(SessionError::WatchClosed));
         }
     }
 
     fn disconnect(&mut self, reason: SessionError) {
         if std::mem::take(&mut self.connected) {
             self.served.clear();
-            self.send(None, Input::Failed(reason));
+            self.send(None, &Input::Failed(reason));
         }
     }
 
@@ -196,11 +198,11 @@ impl Sim {
                     0 => SessionError::PermissionDenied { what: FIRST.into() },
                     _ => DialError { endpoint: "x".into(), cause: DialCause::TimedOut }.into(),
                 };
-                self.send(None, Input::Failed(reason));
+                self.send(None, &Input::Failed(reason));
             }
             Command::Connect => {
                 self.connected = true;
-                self.send(None, Input::Connected);
+                self.send(None, &Input::Connected);
             }
             Command::Close => {
                 // What the store sent stays on its way: it must be recognised as old.
@@ -212,18 +214,18 @@ impl Sim {
                 if self.connected && !(self.faults && self.chance(30)) {
                     let answer = self.store.range(call, &prefix, &start, revision, limit);
                     let answer = if self.faults && self.chance(40) { Input::TooLarge { call } } else { answer };
-                    self.send(None, answer);
+                    self.send(None, &answer);
                 }
             }
             Command::Watch { id, prefix, from } => {
                 if self.connected && !(self.faults && self.chance(30)) {
                     self.served.insert(id, (prefix, from));
-                    self.send(Some(id), Input::Created { id, header: self.store.header() });
+                    self.send(Some(id), &Input::Created { id, header: self.store.header() });
                 }
             }
             Command::Emit(event) => self.consumer.take(event, self.answered, &mut self.lives),
             Command::Records { watch, epoch, upserts, deletes, .. } => {
-                self.consumer.delta(watch, epoch, upserts, deletes)
+                self.consumer.delta(watch, epoch, upserts, deletes);
             }
         }
     }
@@ -237,13 +239,13 @@ impl Sim {
                     Input::Cancelled { .. } => self.served.remove(&id),
                     _ => self.served.insert(id, (prefix, next)),
                 };
-                self.send(Some(id), news);
+                self.send(Some(id), &news);
             }
         }
     }
 
     /// Delays, reorders and repeats; one watch's messages keep their order.
-    fn send(&mut self, watch: Option<i64>, input: Input) {
+    fn send(&mut self, watch: Option<i64>, input: &Input) {
         let delay = if self.faults { self.random.below(300) } else { 1 };
         let mut at = self.now.after(delay);
         if let Some(id) = watch {
@@ -251,10 +253,13 @@ impl Sim {
             at = at.max(*last);
             *last = at;
         }
+        self.sent += 1;
+        self.network.insert((at, self.sent), input.clone());
         let local = matches!(input, Input::Failed(_) | Input::Connected);
-        for _ in 0..=u64::from(self.faults && !local && self.chance(10)) {
+        if self.faults && !local && self.chance(10) {
+            let again = at.after(self.random.below(3_000));
             self.sent += 1;
-            self.network.insert((at, self.sent), input.clone());
+            self.network.insert((again, self.sent), input.clone());
         }
     }
 }
@@ -264,6 +269,7 @@ impl Consumer {
         match event {
             SessionEvent::Connected { epoch } => {
                 assert!(epoch >= self.epoch);
+                self.confirmed.clear();
                 if epoch > self.epoch {
                     self.canaries.clear();
                 }
@@ -275,7 +281,7 @@ impl Consumer {
             SessionEvent::Config { value, .. } => self.config = Some(value),
             SessionEvent::Relisting { watch, epoch } => {
                 assert_eq!(epoch, self.epoch);
-                assert!(watch == 2 || self.canaries.contains(&watch), "listed before its canary");
+                assert!(watch == 2 || self.confirmed.contains(&watch), "listed before its canary");
                 let keys = self.state.entry(watch).or_default().keys().cloned().collect();
                 self.unmarked.insert(watch, keys);
                 self.listed.remove(&watch);
@@ -289,6 +295,7 @@ impl Consumer {
             }
             SessionEvent::CanarySeen { watch } => {
                 self.canaries.insert(watch);
+                self.confirmed.insert(watch);
             }
             SessionEvent::CanaryGone { watch } => assert!(self.canaries.remove(&watch), "it was not there"),
             SessionEvent::Lost { reason } => {

@@ -9,7 +9,8 @@ use tombolo_core::id::{Epoch, Millis, Revision};
 use crate::random::Random;
 use crate::session::fsm::{Command, Record};
 use crate::session::{SessionError, SessionEvent};
-use crate::writer::plan::{Done, Op, Planner, Work};
+use crate::writer::plan::Planner;
+use crate::writer::work::{Done, Op, Work};
 
 pub(super) const BEAT: &str = "s/beat";
 const PREFIX: &str = "s/";
@@ -176,16 +177,17 @@ impl World {
     fn start(&mut self) {
         if let Some(work) = self.work() {
             if let Work::Txn(ops) = &work {
-                self.check_canaries(ops);
+                self.check_ops(ops);
             }
             self.flight.push(work);
         }
     }
 
-    /// Without faults the store is exactly what the planner believes, so a canary must speak the truth.
-    fn check_canaries(&mut self, ops: &[Op]) {
+    /// Without faults the planner knows the store exactly: it writes only differences, and a canary speaks the truth.
+    fn check_ops(&mut self, ops: &[Op]) {
         for op in ops {
-            let (Op::Put { key, .. }, true) = (op, self.strict) else { continue };
+            let (Op::Put { key, value, .. }, true) = (op, self.strict) else { continue };
+            assert!(&**key == BEAT || self.value(key).as_ref() != Some(value), "{key} is written without need");
             let Some(scope) = key.strip_prefix("s/canary/") else { continue };
             self.canaries_written += 1;
             let part = |key: &&String| scope_of(key).as_deref() == Some(scope);

@@ -1,5 +1,6 @@
 //! An etcd of one member, its certificates, and a consumer that marks and sweeps.
 
+mod clock;
 mod etcd;
 mod mirror;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tombolo_certs::{AuthMode, Authority, Leaf, LeafRequest, TlsFiles, Validity};
 
+pub(crate) use self::clock::until;
 pub(crate) use self::etcd::{Etcd, Life};
 pub(crate) use self::mirror::{Mirror, until_event};
 
@@ -54,14 +56,4 @@ impl Pki {
 
 fn validity() -> Validity {
     Validity::days(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs(), 1)
-}
-
-/// Waits for a condition.
-pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let waited = tokio::time::timeout(DEADLINE, async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    assert!(waited.await.is_ok(), "not within {DEADLINE:?}: {what}");
 }
