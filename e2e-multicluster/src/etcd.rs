@@ -64,9 +64,9 @@ impl Engine {
         let Version(major, minor, patch) = self.version;
         if !self.version.guards_compaction() {
             story::warn(&format!(
-                "{} is etcd {major}.{minor}.{patch}: before 3.5.30 and 3.6.16 ANY PEER MAY COMPACT the store of another \
-                 cluster. Good enough for a look; for anything else run `cargo xtask setup --all` (needs Go) or install \
-                 etcd 3.6.16",
+                "{} is etcd {major}.{minor}.{patch}: before 3.5.30 and 3.6.16 ANY PEER MAY COMPACT the store of \
+                 another cluster. Good enough for a look; for anything else run `cargo xtask setup --all` (needs Go) \
+                 or install etcd 3.6.16",
                 self.program.display()
             ));
         }

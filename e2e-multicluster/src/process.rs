@@ -97,6 +97,8 @@ impl Spec {
         let mut command = Command::new("sh");
         command.args(["-c", ENTER, "sh"]).arg(cgroup).arg(format!("/run/netns/{}", self.place.netns));
         command.arg(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
+        // Logs are read as files.
+        command.env("NO_COLOR", "1");
         // A group of its own: Ctrl-C is the harness's to handle, not the mesh's.
         command.stdin(Stdio::null()).process_group(0);
         command
@@ -144,13 +146,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its log so far, without colour codes.
-    pub fn log(&self) -> String {
+    /// Its log so far.
+    fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
@@ -178,14 +175,6 @@ impl Process {
     /// Lets it go on without this process.
     pub fn leave(self) {
         std::mem::forget(self);
-    }
-
-    /// Asks it to end, and kills it when it does not in time.
-    ///
-    /// # Errors
-    /// It had to be killed.
-    pub fn stop(mut self) -> Result<()> {
-        self.end()
     }
 
     /// Waits for it to end by itself.
