@@ -11,11 +11,16 @@ use tombolo_store::SessionError;
 
 use super::*;
 
-/// Runs a script, a step a line, and prints what each step changes. Steps: `epoch N`, `relist`, `listed`, `beat`,
+/// Runs a script after [`START`], a step a line, and prints what each step changes. Steps: `epoch N`, `relist`, `listed`, `beat`,
 /// `beat-gone`, `lost`, `at MS`, `put KEY…`, `delete KEY…`, `garbage KEY`; keys: `service`, `local`, `mesh`, `cluster PEER…`,
 /// `synced C`, `peer C`. Keys of one step, separated by commas, are one revision.
 fn check(script: &str, expected: &Expect) {
     let mut feed = Feed::new(name("ne"));
+    run(&mut feed, START);
+    expected.assert_eq(&run(&mut feed, script));
+}
+
+fn run(feed: &mut Feed, script: &str) -> String {
     let mut now = Millis(0);
     let mut out = String::new();
     for step in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -31,7 +36,7 @@ fn check(script: &str, expected: &Expect) {
         writeln!(out, "{step}:{}{shown}", if shown.is_empty() { "" } else { " " }).unwrap();
     }
     writeln!(out, "blockers {:?}", feed.blockers(now)).unwrap();
-    expected.assert_eq(&out);
+    out
 }
 
 fn event(verb: &str, rest: &str) -> SessionEvent {
@@ -151,33 +156,26 @@ const START: &str = "
 
 #[test]
 fn a_complete_view_is_not_blocked() {
-    check(
-        START,
-        &expect![[r#"
+    expect![[r#"
         epoch 1:
         relist:
         put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
         listed:
         beat:
         blockers []
-    "#]],
-    );
+    "#]]
+    .assert_eq(&run(&mut Feed::new(name("ne")), START));
 }
 
 #[test]
 fn a_delete_of_a_living_writer_counts_at_once() {
     check(
-        &format!("{START}\ndelete mesh\ndelete local"),
+        "delete mesh\ndelete local",
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        delete mesh: -mesh we
-        delete local: -local
-        blockers []
-    "#]],
+            delete mesh: -mesh we
+            delete local: -local
+            blockers []
+        "#]],
     );
 }
 
@@ -193,23 +191,18 @@ fn an_emptied_store_blanks_nothing_until_its_writers_are_back() {
         put synced ne
         put synced we";
     check(
-        &format!("{START}{script}"),
+        script,
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        lost:
-        epoch 2:
-        relist:
-        listed:
-        beat:
-        put cluster we, service: cluster
-        put synced ne: -local
-        put synced we: -mesh we
-        blockers []
-    "#]],
+            lost:
+            epoch 2:
+            relist:
+            listed:
+            beat:
+            put cluster we, service: cluster
+            put synced ne: -local
+            put synced we: -mesh we
+            blockers []
+        "#]],
     );
 }
 
@@ -222,52 +215,37 @@ fn an_expired_lease_takes_nothing_away() {
         put synced ne, synced we
         beat";
     check(
-        &format!("{START}{script}"),
+        script,
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        delete service, local, mesh, synced ne, synced we:
-        at 60000:
-        put service, local, mesh:
-        put synced ne, synced we:
-        beat:
-        blockers []
-    "#]],
+            delete service, local, mesh, synced ne, synced we:
+            at 60000:
+            put service, local, mesh:
+            put synced ne, synced we:
+            beat:
+            blockers []
+        "#]],
     );
 }
 
 #[test]
 fn nothing_leaves_while_the_own_apiserver_is_silent() {
     check(
-        &format!("{START}\nat 40000\ndelete mesh\nbeat"),
+        "at 40000\ndelete mesh\nbeat",
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        at 40000:
-        delete mesh:
-        beat: -mesh we
-        blockers []
-    "#]],
+            at 40000:
+            delete mesh:
+            beat: -mesh we
+            blockers []
+        "#]],
     );
     check(
-        &format!("{START}\nbeat-gone\ndelete mesh\nbeat"),
+        "beat-gone\ndelete mesh\nbeat",
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        beat-gone:
-        delete mesh:
-        beat: -mesh we
-        blockers []
-    "#]],
+            beat-gone:
+            delete mesh:
+            beat: -mesh we
+            blockers []
+        "#]],
     );
 }
 
@@ -281,86 +259,63 @@ fn a_compaction_with_deletes_in_the_gap_converges() {
         listed
         beat";
     check(
-        &format!("{START}{script}"),
+        script,
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        lost:
-        epoch 1:
-        relist:
-        put cluster we, service, mesh, synced ne, synced we: cluster
-        listed:
-        beat: -local
-        blockers []
-    "#]],
+            lost:
+            epoch 1:
+            relist:
+            put cluster we, service, mesh, synced ne, synced we: cluster
+            listed:
+            beat: -local
+            blockers []
+        "#]],
     );
 }
 
 #[test]
 fn a_peer_that_is_no_longer_configured_is_removed() {
     check(
-        &format!("{START}\nput cluster"),
+        "put cluster",
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        put cluster: cluster -mesh we -peer we
-        blockers []
-    "#]],
+            put cluster: cluster -mesh we -peer we
+            blockers []
+        "#]],
     );
 }
 
 #[test]
 fn an_unreadable_record_keeps_its_last_good_version() {
     check(
-        &format!("{START}\ngarbage mesh\nput mesh"),
+        "garbage mesh\nput mesh",
         &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, local, mesh, peer we, synced ne, synced we: cluster +service +local +mesh we +peer we
-        listed:
-        beat:
-        garbage mesh:
-        put mesh:
-        blockers []
-    "#]],
+            garbage mesh:
+            put mesh:
+            blockers []
+        "#]],
     );
 }
 
 #[test]
 fn the_first_tables_wait_for_peers_but_not_for_ever() {
+    let mut feed = Feed::new(name("ne"));
     let script = "
         epoch 1
         relist
         put cluster we, service, synced ne
         listed
         beat";
-    check(
-        script,
-        &expect![[r#"
+    expect![[r#"
         epoch 1:
         relist:
         put cluster we, service, synced ne: cluster +service
         listed:
         beat:
         blockers ["waiting for peer we"]
-    "#]],
-    );
-    check(
-        &format!("{script}\nat 5000"),
-        &expect![[r#"
-        epoch 1:
-        relist:
-        put cluster we, service, synced ne: cluster +service
-        listed:
-        beat:
+    "#]]
+    .assert_eq(&run(&mut feed, script));
+    expect![[r#"
         at 5000:
         blockers []
-    "#]],
-    );
+    "#]]
+    .assert_eq(&run(&mut feed, "at 5000"));
 }
