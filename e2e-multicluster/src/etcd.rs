@@ -272,6 +272,9 @@ mod tests {
         assert_eq!(parse_version("etcd Version: 3.6.5\nGit SHA: x\n"), Some(Version(3, 6, 5)));
         assert_eq!(parse_version("etcd Version: 3.5.16-rc.1\n"), Some(Version(3, 5, 16)));
         assert_eq!(parse_version("zsh: 3.6.5"), None);
-        assert!(!Version(3, 5, 16).guards_compaction() && Version(3, 6, 0).guards_compaction());
+        let guards =
+            |patches: &[(u32, u32)]| patches.iter().map(|(b, c)| Version(3, *b, *c).guards_compaction()).collect();
+        let seen: Vec<bool> = guards(&[(4, 23), (5, 16), (5, 30), (6, 5), (6, 16)]);
+        assert_eq!(seen, [false, false, true, false, true]);
     }
 }
