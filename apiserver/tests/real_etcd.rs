@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
-use support::{Etcd, authority, free_address, get, wait_for};
+use support::{Etcd, authority, certificates, free_address, get, wait_for};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tombolo_apiserver::app;
@@ -224,8 +224,8 @@ fn a_peers_endpoints_come_change_and_go_with_it() {
         };
         we.is_ready().await;
         sees(&["10.1.0.1 doubtful false"]).await;
-        let ready = async || we.is_ready().await.contains("peer ne: ready").then_some(());
-        assert!(wait_for(LIMIT, ready).await.is_some(), "readers see a change a little later");
+        let listed = wait_for(LIMIT, async || we.is_ready().await.contains("peer ne: ready").then_some(()));
+        assert!(listed.await.is_some(), "a peer that is ready is shown so");
         assert_eq!(status(&we, &we.file("tls/admin")).await.unwrap(), r#"we [(ClusterName("ne"), Ready)]"#);
         let refused = status(&we, &we.file("tls/remote")).await.unwrap_err();
         assert!(refused.contains("admin-we"), "{refused}");
@@ -245,4 +245,27 @@ fn a_peers_endpoints_come_change_and_go_with_it() {
             ended.await.unwrap().unwrap();
         }
     });
+}
+
+#[test]
+fn the_program_ends_with_its_mistake_when_a_port_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    certificates(&path("tls"), "ne", &authority());
+    fs::create_dir(path("source")).unwrap();
+    fs::create_dir(path("peers")).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_tombolo-apiserver"));
+    program.args(["--cluster-name", "ne", "--cluster-id", "1", "--store", "https://127.0.0.1:1"]);
+    program.args(["--health-listen", &address, "--source", &format!("dir:{}", path("source").display())]);
+    program.arg("--tls-dir").arg(path("tls")).arg("--peers-dir").arg(path("peers"));
+    program.arg("--admin-listen").arg(format!("unix:{}", path("admin.sock").display()));
+    let mut child = program.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let ended = run(wait_for(LIMIT, async || child.try_wait().unwrap()));
+    child.kill().ok();
+    let said = child.wait_with_output().unwrap();
+    assert!(ended.is_some_and(|status| !status.success()), "it still runs");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains(&address), "{said}");
 }

@@ -21,7 +21,24 @@ pub enum Seen<T> {
 ///
 /// # Errors
 /// The probe's own; a deadline that passed, with what the probe last saw; or Ctrl-C.
-pub fn wait_until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Seen<T>>) -> Result<T> {
+pub fn wait_until<T>(what: &str, within: Duration, probe: impl FnMut() -> Result<Seen<T>>) -> Result<T> {
+    poll(what, within, probe, interrupted)
+}
+
+/// As [`wait_until`], but to its end whatever signals come: for cleaning up.
+///
+/// # Errors
+/// The probe's own, or a deadline that passed.
+pub fn wait_through<T>(what: &str, within: Duration, probe: impl FnMut() -> Result<Seen<T>>) -> Result<T> {
+    poll(what, within, probe, || false)
+}
+
+fn poll<T>(
+    what: &str,
+    within: Duration,
+    mut probe: impl FnMut() -> Result<Seen<T>>,
+    give_up: impl Fn() -> bool,
+) -> Result<T> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
@@ -29,7 +46,7 @@ pub fn wait_until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Re
             Seen::Ready(value) => return Ok(value),
             Seen::NotYet(last) => last,
         };
-        if interrupted() {
+        if give_up() {
             bail!("interrupted while waiting for {what}");
         }
         if start.elapsed() >= within {

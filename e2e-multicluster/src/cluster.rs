@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -223,15 +223,6 @@ impl Cluster {
             .try_for_each(Process::alive)
     }
 
-    /// Sends SIGTERM to all that was started, to end together rather than one after the other.
-    pub fn terminate(&mut self) {
-        self.apiserver
-            .iter_mut()
-            .chain(self.agents.values_mut())
-            .chain(self.pods.values_mut())
-            .for_each(Process::terminate);
-    }
-
     /// Sets annotations of `rebel-base` beside its own: an empty value removes one.
     ///
     /// # Errors
@@ -340,15 +331,5 @@ impl Cluster {
             .chain(self.agents.into_values())
             .chain(self.pods.into_values())
             .for_each(Process::leave);
-    }
-
-    /// The log folder.
-    pub fn logs(&self) -> &Path {
-        &self.logs
-    }
-
-    /// A process's log, by the process's name.
-    pub fn log_of(&self, name: &str) -> String {
-        fs::read_to_string(self.logs.join(format!("{name}.log"))).unwrap_or_default()
     }
 }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::netns;
 use crate::process::{Process, Spec};
@@ -42,7 +42,7 @@ impl Version {
 }
 
 /// Finds an etcd: `TOMBOLO_ETCD`; PATH, if it guards compaction; the one that `cargo xtask setup` built; else
-/// whatever is on PATH or where Debian's package puts it, with a loud warning.
+/// whatever is on PATH or where Debian's package puts it: see [`Engine::warn_if_old`].
 ///
 /// # Errors
 /// There is none, or `TOMBOLO_ETCD` is no etcd.
@@ -55,14 +55,22 @@ pub fn locate() -> Result<Engine> {
     if let Some(engine) = on_path.iter().cloned().chain(built()).find(|e| e.version.guards_compaction()) {
         return Ok(engine);
     }
-    let Some(old) = on_path.or_else(debian) else { bail!("no etcd was found") };
-    let Version(major, minor, patch) = old.version;
-    story::warn(&format!(
-        "{} is etcd {major}.{minor}.{patch}: before 3.5.30 and 3.6.16 ANY PEER MAY COMPACT the store of another cluster. \
-         Good enough for a look; for anything else run `cargo xtask setup` (needs Go) or install etcd 3.6.16",
-        old.program.display()
-    ));
-    Ok(old)
+    on_path.or_else(debian).context("no etcd was found")
+}
+
+impl Engine {
+    /// Warns, loudly, of an engine that lets peers compact each other's stores.
+    pub fn warn_if_old(&self) {
+        let Version(major, minor, patch) = self.version;
+        if !self.version.guards_compaction() {
+            story::warn(&format!(
+                "{} is etcd {major}.{minor}.{patch}: before 3.5.30 and 3.6.16 ANY PEER MAY COMPACT the store of \
+                 another cluster. Good enough for a look; for anything else run `cargo xtask setup --all` (needs Go) \
+                 or install etcd 3.6.16",
+                self.program.display()
+            ));
+        }
+    }
 }
 
 /// `target/tools/etcd/etcd`, wherever the target folder is: above the programs' own folder.
@@ -264,6 +272,9 @@ mod tests {
         assert_eq!(parse_version("etcd Version: 3.6.5\nGit SHA: x\n"), Some(Version(3, 6, 5)));
         assert_eq!(parse_version("etcd Version: 3.5.16-rc.1\n"), Some(Version(3, 5, 16)));
         assert_eq!(parse_version("zsh: 3.6.5"), None);
-        assert!(!Version(3, 5, 16).guards_compaction() && Version(3, 6, 0).guards_compaction());
+        let guards =
+            |patches: &[(u32, u32)]| patches.iter().map(|(b, c)| Version(3, *b, *c).guards_compaction()).collect();
+        let seen: Vec<bool> = guards(&[(4, 23), (5, 16), (5, 30), (6, 5), (6, 16)]);
+        assert_eq!(seen, [false, false, true, false, true]);
     }
 }

@@ -52,6 +52,7 @@ impl Mesh {
     /// Anything of that fails; what was made is undone.
     pub fn lay_out(plan: &Plan<'_>) -> Result<Self> {
         let engine = etcd::locate()?;
+        engine.warn_if_old();
         let run = Run::begin(plan.janitor)?;
         let sites = topology::build(&run, plan.clusters, plan.nodes)?;
         let authority = Authority::create(&run.dir().join("ca"))?;

@@ -60,9 +60,13 @@ pub fn missing_here() -> Vec<Missing> {
             });
         }
     }
-    all.extend(etcd::locate().err().map(|error| Missing {
-        what: format!("{error:#}"),
-        how: "run `cargo xtask setup` (needs Go), or point TOMBOLO_ETCD at an etcd 3.6, or install etcd-server".into(),
+    all.extend(etcd::locate().err().map(|error| {
+        Missing {
+            what: format!("{error:#}"),
+            how:
+                "run `cargo xtask setup --all` (needs Go), or point TOMBOLO_ETCD at an etcd 3.6.16, or install etcd-server"
+                    .into(),
+        }
     }));
     all
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use serde::de::DeserializeOwned;
 
 use crate::programs;
 
@@ -41,17 +40,6 @@ pub fn tombolo<A: AsRef<OsStr>>(args: &[A]) -> Result<String> {
         bail!("`tombolo {}` failed:\n{}{}", args.join(" "), said.out, said.err);
     }
     Ok(said.out)
-}
-
-/// Runs `tombolo … -o json` and reads what it printed.
-///
-/// # Errors
-/// It prints no such JSON.
-pub fn json<T: DeserializeOwned, A: AsRef<OsStr>>(args: &[A]) -> Result<T> {
-    let mut all: Vec<&OsStr> = args.iter().map(AsRef::as_ref).collect();
-    all.extend([OsStr::new("-o"), OsStr::new("json")]);
-    let said = try_tombolo(&all)?;
-    serde_json::from_str(&said.out).with_context(|| format!("{all:?} printed no such JSON:\n{}{}", said.out, said.err))
 }
 
 /// The one certificate authority of a mesh, in a directory outside every cluster's.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::clock::{Seen, wait_until};
+use crate::clock::{Seen, wait_through, wait_until};
 use crate::topology::Place;
 
 /// How long a process may take to end after SIGTERM before it is killed.
@@ -97,6 +97,8 @@ impl Spec {
         let mut command = Command::new("sh");
         command.args(["-c", ENTER, "sh"]).arg(cgroup).arg(format!("/run/netns/{}", self.place.netns));
         command.arg(&self.program).args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
+        // Logs are read as files.
+        command.env("NO_COLOR", "1");
         // A group of its own: Ctrl-C is the harness's to handle, not the mesh's.
         command.stdin(Stdio::null()).process_group(0);
         command
@@ -144,13 +146,8 @@ impl Process {
         self.child.id()
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its log so far, without colour codes.
-    pub fn log(&self) -> String {
+    /// Its log so far.
+    fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
@@ -178,14 +175,6 @@ impl Process {
     /// Lets it go on without this process.
     pub fn leave(self) {
         std::mem::forget(self);
-    }
-
-    /// Asks it to end, and kills it when it does not in time.
-    ///
-    /// # Errors
-    /// It had to be killed.
-    pub fn stop(mut self) -> Result<()> {
-        self.end()
     }
 
     /// Waits for it to end by itself.
@@ -219,7 +208,7 @@ impl Process {
         }
         self.terminate();
         let child = &mut self.child;
-        let ended = wait_until(&format!("the end of {}", self.name), GRACE, || {
+        let ended = wait_through(&format!("the end of {}", self.name), GRACE, || {
             Ok(child.try_wait()?.map_or_else(|| Seen::NotYet("it ignores SIGTERM".into()), |_| Seen::Ready(())))
         });
         if ended.is_err() {

@@ -1,7 +1,7 @@
 //! One run: a directory, a name that everything it makes carries, and the certainty that all of it goes again.
 //!
 //! A run's namespaces are `tb-<name>-…`, its processes live in cgroups below `tombolo-<name>`, its mounts and files in
-//! its directory. So whatever happened, [`sweep`] finds everything by the name alone: no list can be out of date.
+//! its directory. So whatever happened, [`sweep_all`] finds everything by the name alone: no list can be out of date.
 //! The owner holds a lock on `run.json`; who gets that lock knows that the owner is gone. A janitor process waits for
 //! it, so that even a killed owner leaves nothing behind.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Seen, wait_until};
+use crate::clock::{Seen, wait_through};
 use crate::needs;
 
 const PREFIX: &str = "tombolo-e2e-";
@@ -133,7 +133,7 @@ impl Run {
         kill_cgroup(&self.facts.cgroup)
     }
 
-    /// Leaves everything up for [`sweep`] to undo some day.
+    /// Leaves everything up for [`sweep_all`] to undo some day.
     ///
     /// # Errors
     /// The intention cannot be written down.
@@ -193,8 +193,8 @@ fn state_of(dir: &Path) -> Option<State> {
 pub fn sweep_all(also_kept: AlsoKept) -> Result<Vec<PathBuf>> {
     let mut gone = Vec::new();
     for Found { dir, state } in found()? {
-        if state == State::Abandoned || (state == State::Kept && also_kept == AlsoKept::Yes) {
-            sweep(&dir)?;
+        let wanted = state == State::Abandoned || (state == State::Kept && also_kept == AlsoKept::Yes);
+        if wanted && sweep(&dir)? == Swept::Yes {
             gone.push(dir);
         }
     }
@@ -210,12 +210,20 @@ pub enum AlsoKept {
     No,
 }
 
-/// Undoes one run, given its directory.
-///
-/// # Errors
-/// The directory is no run's, or something would not go.
-pub fn sweep(dir: &Path) -> Result<()> {
-    undo(dir, &read_facts(dir)?)
+/// Whether a run was undone, or somebody else has it: its owner or its janitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Swept {
+    Yes,
+    NotOurs,
+}
+
+fn sweep(dir: &Path) -> Result<Swept> {
+    let Ok(file) = File::open(dir.join(FACTS)) else { return Ok(Swept::NotOurs) };
+    if file.try_lock().is_err() {
+        return Ok(Swept::NotOurs);
+    }
+    undo(dir, &read_facts(dir)?)?;
+    Ok(Swept::Yes)
 }
 
 /// Waits until the owner of the run is gone, then undoes the run unless it was kept. This is all a janitor does.
@@ -246,7 +254,7 @@ fn kill_cgroup(cgroup: &Path) -> Result<()> {
     if fs::write(cgroup.join("cgroup.kill"), "1").is_err() {
         bail!("cannot kill what runs in {}: needs root and Linux 5.14", cgroup.display());
     }
-    wait_until("the run's processes to end", Duration::from_secs(10), || {
+    wait_through("the run's processes to end", Duration::from_secs(10), || {
         let events = fs::read_to_string(cgroup.join("cgroup.events"))?;
         Ok(if events.contains("populated 0") { Seen::Ready(()) } else { Seen::NotYet("some still run".into()) })
     })

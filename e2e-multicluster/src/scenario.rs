@@ -45,7 +45,7 @@ pub struct Step {
 pub enum Endpoints {
     /// They stay as they are.
     Stay,
-    /// Their EndpointSlice is deleted; the pods keep running, and the Service is kept.
+    /// All leave their EndpointSlice, as when a Deployment goes; the pods keep running, and the Service is kept.
     Delete,
     /// They come back.
     Restore,
@@ -66,7 +66,7 @@ pub const STEPS: [Step; 8] = [
     step("affinity-none", "service.cilium.io/affinity: none", &[(AFFINITY, "none")], ALL),
     Step {
         name: "failover",
-        story: "affinity local; then ne's endpoints of rebel-base are deleted, its Service is kept",
+        story: "with affinity local, ne's endpoints of rebel-base are deleted, its Service is kept",
         annotations: &[(AFFINITY, "local")],
         endpoints: Endpoints::Delete,
         answer: OTHERS,
@@ -147,7 +147,7 @@ fn carry_out(mesh: &mut Mesh, step: &Step, before: Shares) -> Result<(Outcome, S
     let since = monotonic_us();
     match step.endpoints {
         Endpoints::Stay => ne.annotate(step.annotations)?,
-        Endpoints::Delete => ne.delete_endpoints()?,
+        Endpoints::Delete => ne.claim(0)?,
         Endpoints::Restore => ne.scale(pods)?,
     }
     let after = shares(mesh, step.answer);

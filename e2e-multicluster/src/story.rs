@@ -15,6 +15,11 @@ pub fn say(text: &str) {
     let _ = out.flush();
 }
 
+/// Why it ends here.
+pub fn fail(error: &anyhow::Error) {
+    let _ = writeln!(io::stderr().lock(), "error: {error:#}");
+}
+
 /// Something that is wrong and does not stop the story.
 pub fn warn(text: &str) {
     let _ = writeln!(io::stderr().lock(), "WARNING: {text}");

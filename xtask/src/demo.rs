@@ -1,8 +1,9 @@
 //! `demo` and `bench`: build what they run, then hand over.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::shell::{cargo, command, run};
 use crate::{etcd, setup};
@@ -19,7 +20,8 @@ pub(crate) fn demo(root: &Path, args: &[String]) -> Result<()> {
     if !down {
         demo.env("TOMBOLO_ETCD", etcd::provide(root)?.binary);
     }
-    run(&mut demo)
+    // In our place, so that after Ctrl-C the prompt returns when the demo has cleaned up, not before.
+    Err(demo.exec()).with_context(|| format!("cannot start {}", binaries.join("demo").display()))
 }
 
 /// Runs one measurement, or all.

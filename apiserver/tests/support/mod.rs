@@ -93,7 +93,7 @@ fn validity() -> Validity {
     Validity::days(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs(), 1)
 }
 
-fn certificates(dir: &Path, cluster: &str, authority: &Authority) {
+pub(crate) fn certificates(dir: &Path, cluster: &str, authority: &Authority) {
     std::fs::create_dir_all(dir).unwrap();
     std::fs::write(dir.join("ca.crt"), authority.certificate_pem()).unwrap();
     let server = Leaf::Server { namespace: "kube-system".into(), dns: vec![], ips: vec![] };

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use tombolo_certs::{Role, TlsFiles};
 use tombolo_core::id::{ClusterName, Family};
 use tombolo_core::model::Conditions;
+use tombolo_core::own::PeerSession;
 use tombolo_core::record::{SliceEndpoint, SlicePort, SliceRecord};
 use tombolo_e2e::clock::{Seen, wait_until};
 use tombolo_e2e::cluster::{Cluster, SERVICE};
+use tombolo_e2e::manifest;
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::operator::{self, Authority};
 use tombolo_e2e::{observe, operator::Said};
@@ -57,20 +59,38 @@ fn peer_writes(mesh: &mut Mesh) -> Result<()> {
     Ok(())
 }
 
-/// Another authority signs for `remote`. Neither the store nor the CLI takes it.
+/// Another authority signs for `remote`. The store refuses it, and the apiserver that shows it says so in status,
+/// keeping what it knows of the peer.
 fn wrong_ca(mesh: &mut Mesh) -> Result<()> {
-    let dir = mesh.run().dir().join("another-ca");
-    let other = Authority::create(&dir)?;
+    let other = Authority::create(&mesh.run().dir().join("another-ca"))?;
     let tls = mesh.run().dir().join("another-tls");
     other.issue("ne", &tls)?;
     let (ne, we) = (&mesh.clusters[0], &mesh.clusters[1]);
-
     // It trusts we's authority, so it is we's store that refuses.
     std::fs::copy(ne.dir.join("tls/ca.crt"), tls.join("ca.crt"))?;
     let verdict = Intruder::at(&ne.site.control, we, TlsFiles::of(&tls, Role::Remote)).read("cilium/")?;
-    let refused = matches!(&verdict, Err(SessionError::Dial(error)) if matches!(error.cause, DialCause::OurCertificate(_) | DialCause::Closed));
+    let cause = match &verdict {
+        Err(SessionError::Dial(error)) => Some(&error.cause),
+        _ => None,
+    };
+    let refused = matches!(cause, Some(DialCause::OurCertificate(_) | DialCause::Closed));
     ensure!(refused, "{:?}", verdict.map(|found| found.into_keys().collect::<Vec<_>>()));
-    Ok(())
+
+    let all = mesh.all_backends();
+    let ne = mesh.cluster("ne");
+    let peer = ne.dir.join("peers/we");
+    let good = std::fs::read_to_string(&peer).context("read a peer's file")?;
+    let own_tls = ne.dir.join("tls").display().to_string();
+    manifest::write_whole(&peer, &good.replace(&own_tls, &tls.display().to_string()))?;
+    wait_until("the refused certificate in status", SOON, || {
+        let peers = observe::apiserver_status(ne)?.peers;
+        let we = peers.iter().find(|p| p.name.as_str() == "we").context("we is a peer")?;
+        let told = we.state.session != PeerSession::Ready && we.state.detail.contains("certificate");
+        Ok(if told { Seen::Ready(()) } else { Seen::NotYet(format!("{:?}", we.state)) })
+    })?;
+    let table = observe::table(ne, 0, SERVICE)?;
+    ensure!(table.as_ref() == Some(&all), "a refused connection changed the table: {table:?}");
+    manifest::write_whole(&peer, &good)
 }
 
 /// A slice of `rebel-base` as `cluster` would write it, with these addresses.

@@ -117,9 +117,9 @@ fn empty_etcd(mesh: &mut Mesh) -> Result<()> {
     ensure!(seen == BTreeSet::from([all.clone()]), "tables changed: {seen:?}");
 
     // What is really deleted in the new life leaves, here and at the peers.
-    mesh.cluster("ne").scale(1)?;
+    mesh.cluster("ne").delete_endpoints()?;
     mesh.wait_all_backends(SOON)?;
-    ensure!(mesh.all_backends().len() + 1 == all.len());
+    ensure!(mesh.all_backends().len() + 2 == all.len());
     Ok(())
 }
 

@@ -59,7 +59,7 @@ impl Harness {
         }
         let ready = clock::heed_signals().and_then(|()| run::sweep_all(run::AlsoKept::No));
         if let Err(error) = ready {
-            story::warn(&format!("{error:#}"));
+            story::fail(&error);
             return ExitCode::FAILURE;
         }
         let failed = chosen.iter().filter(|case| !self.passes(case)).count();

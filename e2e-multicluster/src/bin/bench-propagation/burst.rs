@@ -11,7 +11,8 @@ use tombolo_e2e::manifest::{Endpoint, Readiness, Service};
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::observe::AgentWindow;
 
-use crate::EVERY;
+/// How often the agent is asked. Its answer is 5,000 backends long, and asking too often would be the load.
+const EVERY: Duration = Duration::from_millis(20);
 
 /// Services they belong to.
 pub(crate) const SERVICES: usize = 50;

@@ -8,7 +8,8 @@ use tombolo_e2e::cluster::SERVICE;
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::observe::AgentWindow;
 
-use crate::EVERY;
+/// How often the agent is asked.
+const EVERY: Duration = Duration::from_micros(500);
 
 /// Rest between changes; no divisor of the heartbeat's 5 s, so that heartbeats fall anywhere.
 const REST: Duration = Duration::from_millis(37);

@@ -46,7 +46,11 @@ fn main() -> ExitCode {
         None => demo(&args),
     };
     result.unwrap_or_else(|error| {
-        story::warn(&format!("{error:#}"));
+        if clock::interrupted() {
+            story::say("\ninterrupted; everything that was made is gone again");
+            return ExitCode::from(130);
+        }
+        story::fail(&error);
         ExitCode::FAILURE
     })
 }
