@@ -64,14 +64,14 @@ fn clippy(root: &Path) -> Result<()> {
 /// Everything but the end-to-end tests, which start whole systems and come last.
 fn unit(root: &Path) -> Result<()> {
     let mut test = cargo(root);
-    test.args(["test", "--workspace", "--exclude", "tombolo-e2e", "--exclude", "xtask"]);
+    test.args(["test", "--workspace", "--no-fail-fast", "--exclude", "tombolo-e2e", "--exclude", "xtask"]);
     run(test.env("TOMBOLO_ETCD", etcd::provide(root)?.binary))
 }
 
 fn end_to_end(root: &Path) -> Result<()> {
     let binaries = demo::build(root, "dev")?;
     let mut test = cargo(root);
-    test.args(["test", "--package", "tombolo-e2e"]).env("TOMBOLO_BIN_DIR", binaries);
+    test.args(["test", "--no-fail-fast", "--package", "tombolo-e2e"]).env("TOMBOLO_BIN_DIR", binaries);
     run(test.env("TOMBOLO_ETCD", etcd::provide(root)?.binary))
 }
 
