@@ -14,7 +14,7 @@ use tombolo_core::id::{ClusterName, Epoch, Millis};
 use tombolo_core::object::SourceEvent;
 use tombolo_core::own::{ClusterInfo, OwnKey, OwnRecord};
 use tombolo_core::report::{ApiserverStatus, FaultReport};
-use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Watch, Writer, WriterStatus, session};
+use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Surplus, Watch, Writer, WriterStatus, session};
 use tombolo_wire::cilium::key::{self, Kind};
 use tombolo_wire::etcd_config::EtcdConfig;
 use tombolo_wire::{cilium, own};
@@ -104,6 +104,8 @@ enum PeersDirectory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Canaries {
     Due,
+    /// Yes, but part of the source could not be read: what an earlier life wrote stays until it can.
+    SaidInPart,
     Said,
 }
 
@@ -227,7 +229,7 @@ impl Driver {
         let commands = self.mirror.tick(now);
         self.execute(commands);
         self.say_canaries();
-        if writer.connected && writer.pending == 0 && self.canaries == Canaries::Said {
+        if writer.connected && writer.pending == 0 && self.canaries != Canaries::Due {
             self.settled = Some(writer.epoch);
         }
         match self.view_due {
@@ -259,20 +261,31 @@ impl Driver {
         }
     }
 
-    /// The first complete sets are handed over: their surplus may go, and their canaries be written.
+    /// The first complete sets are handed over: their surplus may go, and their canaries be written. What a file that
+    /// cannot be read would have said is not gone, so nothing is surplus while there is one.
     fn say_canaries(&mut self) {
         let ready = self.export.is_complete() && matches!(self.peers, PeersDirectory::Read { .. });
-        if !ready || self.canaries == Canaries::Said {
+        let next = if self.export.is_readable() { Canaries::Said } else { Canaries::SaidInPart };
+        if !ready || self.canaries == Canaries::Said || self.canaries == next {
             return;
         }
-        self.canaries = Canaries::Said;
-        let (cluster, now) = (&self.config.cluster, clock::unix_ms());
+        let again = self.canaries == Canaries::SaidInPart;
+        self.canaries = next;
+        let (cluster, now, surplus) = (self.config.cluster.clone(), clock::unix_ms(), self.surplus());
         for kind in Kind::ALL {
-            let canary = (kind.canary(cluster), cilium::timestamp(now).into());
-            self.outlets.writer.complete(scopes::state(kind), Some(canary));
+            let canary = (kind.canary(&cluster), cilium::timestamp(now).into());
+            self.outlets.writer.complete(scopes::state(kind), surplus, Some(canary));
         }
-        let canary = synced(cluster, now);
-        self.outlets.writer.complete(scopes::OWN, Some(canary));
+        self.outlets.writer.complete(scopes::OWN, surplus, Some(synced(&cluster, now)));
+        if again {
+            let commands = self.mirror.complete_peers();
+            self.execute(commands);
+        }
+    }
+
+    fn surplus(&self) -> Surplus {
+        let all_known = self.canaries == Canaries::Said || self.export.is_readable();
+        if all_known { Surplus::Deleted } else { Surplus::Kept }
     }
 
     fn execute(&mut self, commands: Vec<Command>) {
@@ -281,7 +294,7 @@ impl Driver {
                 Command::Write(write) => self.write(write),
                 Command::Synced(peer) => {
                     let canary = synced(&peer, clock::unix_ms());
-                    self.outlets.writer.complete(scopes::mesh(&peer), Some(canary));
+                    self.outlets.writer.complete(scopes::mesh(&peer), self.surplus(), Some(canary));
                 }
                 Command::Gone(peer) => self.outlets.writer.retire(&scopes::mesh(&peer)),
                 Command::Session { peer, generation, config, plan } => self.begin(peer, generation, config, &plan),

@@ -132,6 +132,11 @@ impl Export {
         &self.protected
     }
 
+    /// Whether the source can read all it has; what it cannot is not gone.
+    pub fn is_readable(&self) -> bool {
+        self.faults.is_empty()
+    }
+
     /// What the source cannot read, and annotations that mean nothing.
     pub fn faults(&self) -> Vec<FaultReport> {
         let faults = self.faults.iter().map(|(place, message)| (place.clone(), message.clone()));

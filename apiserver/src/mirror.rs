@@ -153,9 +153,14 @@ impl Mirror {
         let Some(imports) = self.reading.take() else { return Vec::new() };
         let imports: Vec<ServiceKey> = imports.into_iter().collect();
         let mut commands = self.set_imports(&imports, &[]);
-        let complete = self.peers.values().filter(|peer| peer.is_complete() || peer.is_refused_its_id());
-        commands.extend(complete.map(|peer| Command::Synced(peer.name.clone())));
+        commands.extend(self.complete_peers());
         commands
+    }
+
+    /// Says once more of whom a complete set is known.
+    pub fn complete_peers(&self) -> Vec<Command> {
+        let complete = self.peers.values().filter(|peer| peer.is_complete() || peer.is_refused_its_id());
+        complete.map(|peer| Command::Synced(peer.name.clone())).collect()
     }
 
     /// What no peer may claim is another now.

@@ -193,6 +193,35 @@ fn a_started_apiserver_is_ready_and_has_written_everything() {
     });
 }
 
+/// The last good version of a file that is broken when the program starts is in the store, and stays there.
+#[test]
+fn a_file_broken_at_start_costs_nothing_that_an_earlier_life_wrote() {
+    let Some(we) = Cluster::new("we", "2", &authority()) else { return };
+    we.serve("rebel-base", "10.2.0.1");
+    run(async {
+        let tasks = TaskTracker::new();
+        let start = async || {
+            let cancel = CancellationToken::new();
+            let running = tasks.spawn(app::run(we.config.clone(), cancel.clone()));
+            we.is_ready().await;
+            (cancel, running)
+        };
+        let services = async || keys(&we.config.store, "cilium/state/services/", &tasks).await;
+        let (cancel, running) = start().await;
+        cancel.cancel();
+        running.await.unwrap().unwrap();
+        fs::write(we.file("source/all.yaml"), "kind: Service\nmetadata: {name: [}").unwrap();
+        let (cancel, running) = start().await;
+        assert_eq!(services().await, ["cilium/state/services/v1/we/default/rebel-base"]);
+        we.serve("hoth", "10.2.0.1");
+        let mended =
+            wait_for(LIMIT, async || (services().await == ["cilium/state/services/v1/we/default/hoth"]).then_some(()));
+        assert!(mended.await.is_some(), "once all can be read, what was not said is gone: {:?}", services().await);
+        cancel.cancel();
+        running.await.unwrap().unwrap();
+    });
+}
+
 async fn status(cluster: &Cluster, certificate: &Path) -> Result<String, String> {
     let url = format!("unix:{}", cluster.file("admin.sock").display());
     let tls = tombolo_certs::TlsFiles {

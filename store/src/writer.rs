@@ -35,6 +35,15 @@ use crate::session::{SessionError, Watch};
 /// A set of keys that is completed as one: a prefix, or one peer's part of a prefix.
 pub type Scope = String;
 
+/// What becomes of keys that an earlier life of the writer left in a scope and that this one was not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surplus {
+    /// They go: what was not handed over does not exist.
+    Deleted,
+    /// They stay for now: part of what should be handed over cannot be read.
+    Kept,
+}
+
 /// Which scope a key found in the store belongs to; keys of no scope are never deleted as surplus.
 pub type ScopeOf = Arc<dyn Fn(&str) -> Option<Scope> + Send + Sync>;
 
@@ -116,9 +125,11 @@ impl Writer {
         self.change(|planner| planner.delete(key.as_ref()));
     }
 
-    /// The first complete set of the scope was handed over: its surplus is deleted and then the canary written.
-    pub fn complete(&self, scope: impl Into<Scope>, canary: Option<(String, Bytes)>) {
-        self.change(|planner| planner.complete(scope.into(), canary, clock::now()));
+    /// The first complete set of the scope was handed over: its surplus is dealt with and then the canary written.
+    ///
+    /// May be said again, as when surplus that was kept may go at last.
+    pub fn complete(&self, scope: impl Into<Scope>, surplus: Surplus, canary: Option<(String, Bytes)>) {
+        self.change(|planner| planner.complete(scope.into(), surplus, canary, clock::now()));
     }
 
     /// Nothing of the scope should exist from now on: its canary is deleted first, then its keys.

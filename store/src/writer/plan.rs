@@ -15,7 +15,7 @@ use tracing::error;
 use super::leases::Leases;
 use super::queue::Queue;
 use super::work::{Done, Key, Op, Work};
-use super::{Beat, Scope, ScopeOf, WriterStatus};
+use super::{Beat, Scope, ScopeOf, Surplus, WriterStatus};
 use crate::session::connection::{is_prefix, prefix_end};
 use crate::session::fsm::{Command, Record};
 use crate::session::{SessionError, SessionEvent};
@@ -113,12 +113,14 @@ impl Planner {
         self.enqueue(key);
     }
 
-    pub(crate) fn complete(&mut self, scope: Scope, canary: Option<(String, Bytes)>, now: Millis) {
+    pub(crate) fn complete(&mut self, scope: Scope, surplus: Surplus, canary: Option<(String, Bytes)>, now: Millis) {
         let key = canary.as_ref().map(|(key, _)| self.intern(key));
         let state = self.scopes.entry(scope.clone()).or_default();
-        state.complete = true;
+        state.complete = surplus == Surplus::Deleted;
         let old = std::mem::replace(&mut state.canary, key.clone());
-        self.delete_surplus(&scope);
+        if surplus == Surplus::Deleted {
+            self.delete_surplus(&scope);
+        }
         if let Some(old) = old.filter(|old| Some(old) != key.as_ref()) {
             self.delete(&old);
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tombolo_core::id::Millis;
 
 use self::world::World;
+use super::Surplus;
 use super::leases::KEYS;
 use super::plan::TXN_OPS;
 use super::work::{Op, Work};
@@ -75,7 +76,10 @@ fn a_surviving_store_is_left_alone_until_the_scope_is_complete() {
     next.planner.put("s/one/kept", "1".into(), next.now);
     next.settle();
     assert_eq!(next.store["s/one/kept"], before, "nothing differs, so nothing is written");
-    next.planner.complete("one".into(), None, next.now);
+    next.planner.complete("one".into(), Surplus::Kept, None, next.now);
+    next.settle();
+    assert!(next.store.contains_key("s/one/surplus"), "part of the set could not be read");
+    next.planner.complete("one".into(), Surplus::Deleted, None, next.now);
     next.settle();
     let keys: BTreeSet<&str> = next.store.keys().map(String::as_str).collect();
     assert_eq!(keys, BTreeSet::from([world::BEAT, "s/nobody", "s/one/kept", "s/two/other"]));
@@ -148,10 +152,10 @@ fn surplus_that_became_another_scopes_waits_for_that_one() {
     world.settle();
     let mut next = world.restarted();
     next.moved.store(true, Relaxed);
-    next.planner.complete("one".into(), None, next.now);
+    next.planner.complete("one".into(), Surplus::Deleted, None, next.now);
     next.settle();
     assert!(next.store.contains_key("s/moves/a") && !next.store.contains_key("s/one/b"));
-    next.planner.complete("two".into(), None, next.now);
+    next.planner.complete("two".into(), Surplus::Deleted, None, next.now);
     next.settle();
     assert!(!next.store.contains_key("s/moves/a"));
 }
@@ -185,7 +189,7 @@ fn a_key_the_store_never_takes_stops_no_other() {
 fn retiring_deletes_the_canary_first() {
     let mut world = World::ready();
     world.planner.put("s/one/a", "1".into(), world.now);
-    world.planner.complete("one".into(), Some(("s/canary/one".into(), "t".into())), world.now);
+    world.planner.complete("one".into(), Surplus::Deleted, Some(("s/canary/one".into(), "t".into())), world.now);
     world.settle();
     world.planner.retire("one");
     let Some(Work::Txn(ops)) = world.work() else { panic!("something to delete") };

@@ -8,7 +8,7 @@ use etcd_client::{Client, GetOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tombolo_core::id::Epoch;
-use tombolo_store::{Writer, WriterSpec, WriterStatus};
+use tombolo_store::{Surplus, Writer, WriterSpec, WriterStatus};
 
 use crate::support::{DEADLINE, Etcd, Life, until};
 
@@ -61,7 +61,7 @@ async fn writes_all_then_the_canary_and_beats() {
     flushed(&writer).await;
     assert_eq!(count(&client, PREFIX).await, 2_500);
     assert_eq!(value(&client, CANARY).await, None, "the scope is not complete");
-    writer.complete("services", Some((CANARY.into(), "now".into())));
+    writer.complete("services", Surplus::Deleted, Some((CANARY.into(), "now".into())));
     flushed(&writer).await;
     let canary = value(&client, CANARY).await.unwrap();
     let last = value(&client, &format!("{PREFIX}ns/02499")).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_second_process_changes_only_what_differs() {
     fill(&writer, 200);
     flushed(&writer).await;
     assert_eq!(count(&client, PREFIX).await, 300, "not complete yet");
-    writer.complete("services", None);
+    writer.complete("services", Surplus::Deleted, None);
     until("the surplus is gone", async || count(&client, PREFIX).await == 200).await;
     assert_eq!(value(&client, &format!("{PREFIX}ns/00100")).await.unwrap(), before);
 }
@@ -96,7 +96,7 @@ async fn foreign_changes_are_repaired() {
     let mut client = etcd.client("admin").await;
     let (writer, _stop) = start(&etcd);
     fill(&writer, 10);
-    writer.complete("services", None);
+    writer.complete("services", Surplus::Deleted, None);
     flushed(&writer).await;
     client.put(CONFIG, "foreign", None).await.unwrap();
     until("config is back", async || value(&client, CONFIG).await.is_some_and(|v| v.0 == b"config" && v.1 != 0)).await;
@@ -118,7 +118,7 @@ async fn lost_leases_are_made_anew() {
     let client = etcd.client("admin").await;
     let (writer, _stop) = start(&etcd);
     fill(&writer, 1_500);
-    writer.complete("services", Some((CANARY.into(), "now".into())));
+    writer.complete("services", Surplus::Deleted, Some((CANARY.into(), "now".into())));
     flushed(&writer).await;
     let lost: Vec<i64> =
         client.lease_client().leases().await.unwrap().leases().iter().map(etcd_client::LeaseStatus::id).collect();
@@ -137,7 +137,7 @@ async fn check_emptied(life: Life) {
     let Some(mut etcd) = Etcd::start().await else { return };
     let (writer, _stop) = start(&etcd);
     fill(&writer, 400);
-    writer.complete("services", Some((CANARY.into(), "now".into())));
+    writer.complete("services", Surplus::Deleted, Some((CANARY.into(), "now".into())));
     let before = flushed(&writer).await;
     etcd.kill();
     writer.put(format!("{PREFIX}ns/later"), "x");

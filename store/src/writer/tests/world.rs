@@ -10,6 +10,7 @@ use tombolo_core::id::{Epoch, Millis, Revision};
 use crate::random::Random;
 use crate::session::fsm::{Command, Record};
 use crate::session::{SessionError, SessionEvent};
+use crate::writer::Surplus;
 use crate::writer::plan::Planner;
 use crate::writer::work::{Done, Op, Work};
 
@@ -154,7 +155,7 @@ impl World {
                 let canary = (format!("s/canary/{scope}"), Bytes::from("done"));
                 self.desired.insert(canary.0.clone(), canary.1.clone());
                 self.completed.insert(scope.into());
-                self.planner.complete(scope.into(), Some(canary), self.now);
+                self.planner.complete(scope.into(), Surplus::Deleted, Some(canary), self.now);
             }
             8..13 => self.start(),
             13..17 => self.finish(),
