@@ -71,9 +71,11 @@ fn open(clusters: &Clusters) -> Result<Vec<Cluster>> {
 
 fn connect_all(args: &ConnectArgs, now: u64) -> Result<Done> {
     let own = Cluster::open(&args.cluster)?;
+    let others = args.destinations.iter().map(|dir| Cluster::open(dir)).collect::<Result<Vec<_>, _>>()?;
+    connect::distinct(&others)?;
     let mut done = Done::default();
-    for dir in &args.destinations {
-        done.add(connect::connect(&own, &Cluster::open(dir)?, now)?);
+    for other in &others {
+        done.add(connect::connect(&own, other, now)?);
     }
     Ok(done)
 }

@@ -247,7 +247,7 @@ pub enum CertsCommand {
 }
 
 /// What stands in leaves.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct LeafArgs {
     /// A further host name of the server certificate; may be repeated.
     #[arg(long, value_name = "NAME")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -112,7 +113,8 @@ pub(crate) fn issue(leaves: &Leaves<'_>, now: u64) -> Result<ShownAll, CertsErro
             return Err(CertsError::Exists { path });
         }
     }
-    let server = Leaf::Server { namespace: args.namespace.clone(), dns: args.dns.clone(), ips: args.ip.clone() };
+    let (dns, ips) = names(leaves)?;
+    let server = Leaf::Server { namespace: args.namespace.clone(), dns, ips };
     // All are made before one is written: a mistake in a name must not leave half a set.
     let made: Result<Vec<_>, CertError> = [server, Leaf::Admin, Leaf::Local, Leaf::Remote(args.auth_mode.into())]
         .into_iter()
@@ -131,6 +133,23 @@ pub(crate) fn issue(leaves: &Leaves<'_>, now: u64) -> Result<ShownAll, CertsErro
         write_public(&files.cert, leaf.cert_pem.as_bytes())?;
     }
     show(&made.into_iter().map(|(files, _)| files.cert).collect::<Vec<_>>())
+}
+
+/// What the server is called besides: as asked for, and as it was, for whoever dials the old names goes on to.
+fn names(leaves: &Leaves<'_>) -> Result<(Vec<String>, Vec<IpAddr>), CertsError> {
+    let (mut dns, mut ips) = (leaves.args.dns.clone(), leaves.args.ip.clone());
+    let old = TlsFiles::of(leaves.dir, Role::Server).cert;
+    if old.exists() {
+        for info in described(&old)?.into_iter().take(1) {
+            dns.extend(info.dns);
+            ips.extend(info.ips);
+        }
+    }
+    dns.sort();
+    dns.dedup();
+    ips.sort();
+    ips.dedup();
+    Ok((dns, ips))
 }
 
 /// Trusts a further authority, or only this one.

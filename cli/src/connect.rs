@@ -95,6 +95,19 @@ pub(crate) struct Done {
     pub warnings: Vec<Obstacle>,
 }
 
+/// Checks that clusters which are to be peers of one have names and ids of their own.
+pub(crate) fn distinct(clusters: &[Cluster]) -> Result<(), ConnectError> {
+    for (i, left) in clusters.iter().enumerate() {
+        for right in &clusters[i + 1..] {
+            let obstacles = identities(left, right);
+            if !obstacles.is_empty() {
+                return Err(ConnectError::Refused { left: left.name.clone(), right: right.name.clone(), obstacles });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Checks and connects two clusters. `now` is in unix seconds.
 pub(crate) fn connect(left: &Cluster, right: &Cluster, now: u64) -> Result<Done, ConnectError> {
     let (obstacles, warnings) = preflight(left, right, now);

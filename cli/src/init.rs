@@ -68,7 +68,15 @@ pub(crate) fn init(args: &InitArgs, now: u64) -> Result<Made, InitError> {
         fs::canonicalize(&args.dir).map_err(|e| InitError::Directory { path: args.dir.clone(), kind: e.kind() })?;
     let cluster = Cluster { root, ..planned };
     let tls = cluster.root.join("tls");
-    issue(&Leaves { cluster: &cluster.name, ca: &args.ca, dir: &tls, args: &args.leaves, replace: Replace::No }, now)?;
+    // The server is dialled under the store's own names too, by its apiserver at least.
+    let mut leaves = args.leaves.clone();
+    for url in &cluster.store {
+        match url.host.parse() {
+            Ok(ip) => leaves.ip.push(ip),
+            Err(_) => leaves.dns.push(url.host.clone()),
+        }
+    }
+    issue(&Leaves { cluster: &cluster.name, ca: &args.ca, dir: &tls, args: &leaves, replace: Replace::No }, now)?;
     let own = cluster.store_config(cluster.tls(Role::Local));
     write_public(&cluster.root.join("store.yaml"), etcd_config::render(&own).as_bytes())?;
     write_public(&file, text.as_bytes())?;

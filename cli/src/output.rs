@@ -1,5 +1,7 @@
 //! The only place that prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's result is what it prints")]
+#![expect(clippy::print_stderr, reason = "a command's result is what it prints")]
+
+use std::io::{self, Write as _};
 
 use serde::Serialize;
 
@@ -18,12 +20,18 @@ pub(crate) trait Report: Serialize {
 
 /// Prints a result to standard output.
 pub(crate) fn print<R: Report>(report: &R, format: Format) {
-    match format {
-        Format::Text => print!("{}", report.text()),
+    let text = match format {
+        Format::Text => report.text(),
         Format::Json => {
-            let json = serde_json::to_string_pretty(report).expect("reports have string keys and no failing parts");
-            println!("{json}");
+            serde_json::to_string_pretty(report).expect("reports have string keys and no failing parts") + "\n"
         }
+    };
+    // A reader that has seen enough, such as `head`, closes the pipe; that is no failure of ours.
+    let printed = io::stdout().write_all(text.as_bytes());
+    if let Err(error) = printed.and_then(|()| io::stdout().flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        eprintln!("error: cannot print: {error}");
     }
 }
 

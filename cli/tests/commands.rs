@@ -314,6 +314,30 @@ fn another_authority_is_noticed_before_anything_is_written() {
 }
 
 #[test]
+fn renewed_leaves_keep_the_servers_names() {
+    let mesh = Mesh::new();
+    mesh.ok("certs issue --cluster-name ne --ca ca --dir ne/tls --ip 192.0.2.9 --force");
+    mesh.ok("certs issue --cluster-name ne --ca ca --dir ne/tls --force");
+    let shown = mesh.ok("certs show ne/tls/server.crt");
+    assert!(shown.contains("192.0.2.9"), "{shown}");
+    assert!(shown.contains("10.0.0.1"), "init put the store's own address there: {shown}");
+}
+
+#[test]
+fn two_destinations_with_one_id_are_refused_before_anything_is_written() {
+    let mesh = Mesh::new();
+    mesh.ok("init xx --name xx --id 2 --ca ca --store https://10.0.0.9:2379");
+    mesh.fails(
+        "connect --cluster ne --destination we --destination xx",
+        &expect![[r#"
+        error: we and xx cannot be connected, nothing was changed:
+          - both we and xx have id 2: ids must differ; set id in one cluster.yaml
+    "#]],
+    );
+    assert!(!mesh.path().join("ne/peers/we").exists(), "nothing is written");
+}
+
+#[test]
 fn disconnecting_needs_only_one_side() {
     let mesh = Mesh::new();
     mesh.ok("connect --cluster ne --destination we --destination fc");

@@ -32,7 +32,7 @@ enum Task {
         #[arg(long)]
         all: bool,
     },
-    /// The main job on this machine: three clusters, one service name. Arguments go to the demo (`--help`).
+    /// The main job on this machine: three clusters, one service name. `cargo xtask demo -- --help` shows its options.
     Demo {
         /// Passed on: `--keep`, `--report FILE`, `down`, …
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

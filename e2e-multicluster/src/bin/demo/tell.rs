@@ -66,8 +66,9 @@ pub(crate) fn kept(mesh: &Mesh) -> Result<()> {
     let frontend = ne.frontend();
     chapter("It stays up. Lines to try, as root");
     say(&format!(
-        "   # ask as a client on node {node}:\n   \
-         sh -c 'echo $$ >{cgroup}/cgroup.procs; exec nsenter --net=/run/netns/{netns} curl -s http://{frontend}/'\n\n   \
+        "   # ask six times as a client on node {node}; affinity is local now, so ne answers:\n   \
+         sh -c 'echo $$ >{cgroup}/cgroup.procs; exec nsenter --net=/run/netns/{netns} \
+         sh -c \"for i in 1 2 3 4 5 6; do curl -s http://{frontend}/; echo; done\"'\n\n   \
          # why the answer is what it is:\n   \
          {tombolo} explain rebel-base --cluster {dir} --node {node}\n   \
          {tombolo} services --cluster {dir}\n   \
