@@ -3,6 +3,7 @@
 //! `plan` writes these operations down; the executor (`tombolo-ebpf`) carries them out and makes no choices. Indexes
 //! are stable while their owner lives and are freed only when no program can still hold them.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -211,4 +212,20 @@ pub struct Installed<'a> {
     pub switch: SwitchEntry,
     /// The table.
     pub table: &'a FrontendTable,
+}
+
+/// What the maps hold, as read back from them: what a plan is compared with after a restart.
+///
+/// Everything is ascending, and nothing is promised about it: whoever wrote it may have stopped half way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The frontends with their entries.
+    pub services: Vec<(Frontend, ServiceEntry)>,
+    /// For each service index in `services`: its switch, and the slots that this leads to, as far as they lie inside
+    /// the map.
+    pub tables: BTreeMap<ServiceIndex, (SwitchEntry, Vec<BackendIndex>)>,
+    /// The backends that are somewhere, by their places.
+    pub backends: Vec<(BackendIndex, BackendId, BackendKey)>,
+    /// Who is a member of what, and where.
+    pub members: Vec<(ServiceIndex, BackendId, BackendIndex)>,
 }
