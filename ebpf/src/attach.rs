@@ -31,7 +31,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<(Vec<Cgr
     let mut place = Place::First;
     for (name, attach_type) in HOOKS {
         let program = load(ebpf, name)?;
-        let others = sys::attached(cgroup, attach_type).unwrap_or(0);
+        let others = sys::attached(cgroup, attach_type).map_or(0, |ids| u32::try_from(ids.len()).unwrap_or(u32::MAX));
         let (link, first) = link(program.as_fd(), cgroup, attach_type).map_err(|source| DatapathError::Call {
             call: "BPF_LINK_CREATE",
             object: name,

@@ -1,8 +1,12 @@
 //! System calls that neither aya nor rustix wraps: bpf(2) by hand, and membarrier(2).
 #![expect(unsafe_code, reason = "system calls on plain memory")]
 
+mod object;
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+pub(crate) use object::*;
 
 // include/uapi/linux/bpf.h, `enum bpf_cmd`, `enum bpf_map_type` and flags.
 const BPF_MAP_CREATE: libc::c_int = 0;
@@ -243,14 +247,6 @@ pub(crate) fn link_create(
     };
     // SAFETY: no address inside.
     unsafe { bpf(BPF_LINK_CREATE, &mut attr) }.map(own).map(CgroupLink)
-}
-
-/// How many programs are attached to a cgroup itself, for one attach type.
-pub(crate) fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<u32> {
-    let mut attr = ProgQuery { target_fd: fd(cgroup), attach_type, ..ProgQuery::default() };
-    // SAFETY: without room for ids (`prog_cnt` 0) the kernel only counts.
-    unsafe { bpf(BPF_PROG_QUERY, &mut attr) }?;
-    Ok(attr.prog_cnt)
 }
 
 /// `membarrier(MEMBARRIER_CMD_GLOBAL)`: returns after an RCU grace period. EINVAL on kernels with nohz_full.

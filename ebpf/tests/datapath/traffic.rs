@@ -2,7 +2,7 @@
 
 use tombolo_core::model::NoBackend;
 use tombolo_core::tables::{BackendIndex, ServiceIndex};
-use tombolo_ebpf::{Executor, Faults, Limits, Place};
+use tombolo_ebpf::{Executor, Faults, Limits, Place, RunStats};
 
 use crate::support::clock::until;
 use crate::support::lab::{Cgroup, Lab};
@@ -193,4 +193,27 @@ fn an_mptcp_socket_is_not_remembered_for_ever() {
     // A kernel that does not run the hook for a subflow leaves it untranslated.
     assert!(["- 127.0.0.1:8080", "error NetworkUnreachable"].contains(&answer.as_str()), "{answer}");
     assert!(until(|| lab.datapath().remembered().unwrap() == 0), "{:?}", lab.datapath().remembered());
+}
+
+#[test]
+fn the_kernel_counts_the_runs_of_each_program() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    let stats = RunStats::enable().unwrap();
+    let count = |hook: &str| {
+        let runs = stats.on(lab.cgroup()).unwrap();
+        let found: Vec<_> = runs.into_iter().filter(|runs| runs.hook == hook).collect();
+        assert_eq!(found.len(), 1, "{hook}: {found:?}");
+        assert_eq!(found[0].name, hook);
+        (found[0].count, found[0].time)
+    };
+    let before = count("connect4");
+    for _ in 0..3 {
+        assert_eq!(client.ask("dial 10.96.0.10:80"), "alderaan 10.96.0.10:80");
+    }
+    let after = count("connect4");
+    assert_eq!(after.0 - before.0, 3);
+    assert!(after.1 > before.1, "{after:?}");
 }

@@ -68,6 +68,11 @@ impl Lab {
         run("nsenter", &[&format!("--net={}", self.netns().display()), "ip", "link", "set", "lo", "up"])
     }
 
+    /// Where the programs are attached.
+    pub(crate) fn cgroup(&self) -> &Path {
+        &self.cgroup
+    }
+
     fn netns(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
