@@ -160,7 +160,7 @@ impl Tables {
             retired.services.iter().for_each(|index| self.service_indexes.give(index.0));
             ops.extend(retired.backends.iter().filter_map(|key| self.release(key)));
         }
-        Plan { ops, retired: None }
+        Plan { ops, ..Plan::default() }
     }
 
     /// One frontend's table.
@@ -233,6 +233,7 @@ impl Tables {
             switch = SwitchEntry { base, count, generation: (switch.generation + 1) % GENERATIONS };
             draft.switches.push(Op::Switch { service: index, entry: switch });
         }
+        draft.left.extend(target.dropped.iter().map(|key| (target.frontend, *key)));
         draft.retired.backends.extend(target.dropped);
         let FrontendTable { no_backend, affinity_seconds, .. } = *target.table;
         let entry = ServiceEntry { index, no_backend, affinity_seconds };
@@ -253,6 +254,7 @@ impl Tables {
         draft.deletions.push(Op::DeleteService { frontend: *frontend });
         let leaving: Vec<BackendKey> = row.table.members().iter().map(|(key, _)| *key).collect();
         self.change_members(row.entry.index, &[], &leaving, draft);
+        draft.left.extend(row.table.backends.iter().map(|(key, _)| (*frontend, *key)));
         draft.retired.backends.extend(row.table.backends.iter().map(|(key, _)| *key));
         draft.retired.ranges.push((row.switch.base, row.switch.count));
         draft.retired.services.push(row.entry.index);
@@ -324,7 +326,7 @@ impl Tables {
             ticket
         });
         let phases = [draft.backends, draft.slots, draft.members, draft.switches, draft.deletions];
-        Plan { ops: phases.into_iter().flatten().collect(), retired }
+        Plan { ops: phases.into_iter().flatten().collect(), retired, left: draft.left }
     }
 }
 
@@ -337,6 +339,7 @@ struct Draft {
     switches: Vec<Op>,
     deletions: Vec<Op>,
     retired: Retired,
+    left: Vec<(Frontend, BackendKey)>,
 }
 
 impl Row {

@@ -146,13 +146,16 @@ impl fmt::Display for Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Ordered operations, and the ticket of what they leave behind.
+/// Ordered operations, and what they leave behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The operations.
     pub ops: Vec<Op>,
     /// To be reclaimed after a grace period, when anything became unused.
     pub retired: Option<Ticket>,
+    /// Connections of this frontend to this backend are no longer wanted: the backend left that table, or the frontend
+    /// left altogether. Once the operations are carried out, no new ones come.
+    pub left: Vec<(Frontend, BackendKey)>,
 }
 
 /// How many entries each map takes. The executor creates the maps with these sizes.
@@ -221,6 +224,8 @@ pub struct Installed<'a> {
 pub struct Contents {
     /// The frontends with their entries.
     pub services: Vec<(Frontend, ServiceEntry)>,
+    /// Whose place a service index is, for each in `services`: for any other frontend the programs leave it alone.
+    pub frontends: BTreeMap<ServiceIndex, Frontend>,
     /// For each service index in `services`: its switch, and the slots that this leads to, as far as they lie inside
     /// the map.
     pub tables: BTreeMap<ServiceIndex, (SwitchEntry, Vec<BackendIndex>)>,

@@ -70,6 +70,7 @@ impl Agent {
     }
 
     fn plan(&mut self, desired: &[Desired]) -> Result<Vec<Op>, Full> {
+        let before = self.pairs();
         let plan = self.tables.plan(desired)?;
         self.kernel.execute(&plan.ops);
         self.tickets.extend(plan.retired.map(|ticket| (ticket, self.kernel.now())));
@@ -80,7 +81,17 @@ impl Agent {
                 self.wanted.insert(*frontend, (service.clone(), table.clone()));
             }
         }
+        let left: BTreeSet<_> = plan.left.iter().copied().collect();
+        assert_eq!(left, before.difference(&self.pairs()).copied().collect(), "who left is said");
         Ok(plan.ops)
+    }
+
+    /// Which frontend leads to which backends.
+    fn pairs(&self) -> BTreeSet<(Frontend, BackendKey)> {
+        let pairs = |(f, (_, table)): (&Frontend, &(ServiceKey, FrontendTable))| {
+            table.backends.iter().map(|(key, _)| (*f, *key)).collect::<Vec<_>>()
+        };
+        self.wanted.iter().flat_map(pairs).collect()
     }
 
     fn reclaim(&mut self) {

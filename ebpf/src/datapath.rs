@@ -282,7 +282,7 @@ mod tests {
             let Some(mut kernel) = kernel() else { return Ok(()) };
             let mut memory = MemoryDatapath::new(LIMITS);
             for ops in plans {
-                let plan = Plan { ops, retired: None };
+                let plan = Plan { ops, ..Plan::default() };
                 let (done, expected) = (kernel.execute(&plan), memory.execute(&plan));
                 prop_assert_eq!(done.map_err(|e| e.to_string()), expected.map_err(|e| e.to_string()));
                 prop_assert_eq!(contents(&kernel), contents(&memory));
@@ -299,7 +299,7 @@ mod tests {
             Op::PutBackend { index: BackendIndex(0), id: BackendId(1), backend: backend(1) },
             Op::Switch { service: ServiceIndex(0), entry },
         ];
-        let error = kernel.execute(&Plan { ops, retired: None }).unwrap_err();
+        let error = kernel.execute(&Plan { ops, ..Plan::default() }).unwrap_err();
         assert_eq!(error.to_string(), "the plan needs entry 32 of map slots, which has 32");
         assert_eq!(kernel.read_backend(BackendIndex(0)), None);
     }

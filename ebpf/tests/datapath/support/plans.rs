@@ -41,7 +41,7 @@ pub(crate) fn service(index: u32, at: SocketAddr, no_backend: NoBackend) -> Op {
 
 /// A plan of these operations.
 pub(crate) fn plan(ops: impl IntoIterator<Item = Op>) -> Plan {
-    Plan { ops: ops.into_iter().collect(), retired: None }
+    Plan { ops: ops.into_iter().collect(), ..Plan::default() }
 }
 
 /// Service 0 at `vip` with one slot for each backend, from index 0 and slot 0.
