@@ -95,10 +95,14 @@ impl Feed {
                 self.tell_all(&Event::Relisting, now)
             }
             SessionEvent::Listed { watch: AGENTS_WATCH, .. } => self.listed(now),
-            SessionEvent::Delta { watch: AGENTS_WATCH, revision, upserts, deletes, .. } => {
+            SessionEvent::Delta { watch: AGENTS_WATCH, revision, upserts, mut deletes, expired, .. } => {
+                deletes.extend(expired);
                 self.delta(revision.0, upserts, &deletes, now)
             }
-            SessionEvent::Delta { upserts, deletes, .. } => self.own_node(upserts, &deletes),
+            SessionEvent::Delta { upserts, mut deletes, expired, .. } => {
+                deletes.extend(expired);
+                self.own_node(upserts, &deletes)
+            }
             SessionEvent::Heartbeat => {
                 self.session.beaten = true;
                 self.last_beat = Some(now);

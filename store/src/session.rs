@@ -9,6 +9,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod driver;
+pub(crate) mod expiry;
 pub(crate) mod fsm;
 mod life;
 #[cfg(test)]
@@ -82,8 +83,10 @@ pub enum SessionEvent {
         revision: Revision,
         /// Keys with their values.
         upserts: Vec<(String, Bytes)>,
-        /// Keys that are gone.
+        /// Keys that somebody deleted.
         deletes: Vec<String>,
+        /// Keys that ended with their lease: two or more of one lease at this revision. They are not in `deletes`.
+        expired: Vec<String>,
     },
     /// The list of this watch is complete, and following begins.
     Listed {

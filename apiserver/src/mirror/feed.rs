@@ -134,7 +134,8 @@ impl Feed {
                 self.take(changes, &mut dirty);
             }
             SessionEvent::Relisting { .. } => drop(self.nodes.relisting(&mut self.refused, now)),
-            SessionEvent::Delta { watch, revision, upserts, deletes, .. } => {
+            SessionEvent::Delta { watch, revision, upserts, mut deletes, expired, .. } => {
+                deletes.extend(expired);
                 self.delta(watch, revision, upserts, &deletes, now, &mut dirty);
             }
             SessionEvent::Listed { watch: SERVICES, .. } => {

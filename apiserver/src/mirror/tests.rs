@@ -157,12 +157,26 @@ fn record(peer: &str, id: u32, service: &str, backends: &[&str]) -> (String, Byt
 }
 
 fn put(revision: i64, upserts: Vec<(String, Bytes)>) -> SessionEvent {
-    SessionEvent::Delta { watch: 0, epoch: Epoch(1), revision: Revision(revision), upserts, deletes: Vec::new() }
+    SessionEvent::Delta {
+        watch: 0,
+        epoch: Epoch(1),
+        revision: Revision(revision),
+        upserts,
+        deletes: Vec::new(),
+        expired: Vec::new(),
+    }
 }
 
 fn delete(revision: i64, peer: &str, service: &str) -> SessionEvent {
     let deletes = vec![format!("cilium/state/services/v1/{peer}/{service}")];
-    SessionEvent::Delta { watch: 0, epoch: Epoch(1), revision: Revision(revision), upserts: Vec::new(), deletes }
+    SessionEvent::Delta {
+        watch: 0,
+        epoch: Epoch(1),
+        revision: Revision(revision),
+        upserts: Vec::new(),
+        deletes,
+        expired: Vec::new(),
+    }
 }
 
 /// A list of watch 0 with its canary.
@@ -371,6 +385,7 @@ fn another_id_is_another_cluster_and_another_form_is_the_same() {
         revision: Revision(9),
         upserts: Vec::new(),
         deletes: vec![slices],
+        expired: Vec::new(),
     };
     s.say("ne", vec![connected(1), config(1, true), gone]);
     s.check(expect![[r#"

@@ -42,8 +42,14 @@ fn run(feed: &mut Feed, script: &str) -> String {
 fn event(verb: &str, rest: &str) -> SessionEvent {
     let epoch = Epoch(1);
     let keys = || rest.split(',').map(|key| own::key_to_string(&key_of(key.trim()))).collect::<Vec<_>>();
-    let delta =
-        |upserts, deletes| SessionEvent::Delta { watch: AGENTS_WATCH, epoch, revision: Revision(7), upserts, deletes };
+    let delta = |upserts, deletes| SessionEvent::Delta {
+        watch: AGENTS_WATCH,
+        epoch,
+        revision: Revision(7),
+        upserts,
+        deletes,
+        expired: Vec::new(),
+    };
     match verb {
         "epoch" => SessionEvent::Connected { epoch: Epoch(rest.parse().unwrap()) },
         "relist" => SessionEvent::Relisting { watch: AGENTS_WATCH, epoch },

@@ -76,9 +76,9 @@ pub(super) async fn run(spec: SessionSpec, tx: mpsc::Sender<SessionEvent>) {
 fn event(output: Command) -> SessionEvent {
     match output {
         Command::Emit(event) => event,
-        Command::Records { watch, epoch, revision, upserts, deletes } => {
+        Command::Records { watch, epoch, revision, upserts, deletes, expired } => {
             let upserts = upserts.into_iter().map(|r| (r.key, r.value)).collect();
-            SessionEvent::Delta { watch, epoch, revision, upserts, deletes }
+            SessionEvent::Delta { watch, epoch, revision, upserts, deletes, expired }
         }
         other => unreachable!("{other:?} is the connection's"),
     }

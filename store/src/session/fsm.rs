@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use tombolo_core::id::{Epoch, Millis, Revision};
 
+use super::expiry::Gone;
 use super::life::{Header, Lives};
 use super::track::{Role, State, Track};
 use super::{SessionError, SessionEvent, Watch};
@@ -71,7 +72,14 @@ pub(crate) enum Command {
     /// Tell the consumer.
     Emit(SessionEvent),
     /// Tell the consumer a `Delta`, with what only a writer wants to know beside.
-    Records { watch: usize, epoch: Epoch, revision: Revision, upserts: Vec<Record>, deletes: Vec<String> },
+    Records {
+        watch: usize,
+        epoch: Epoch,
+        revision: Revision,
+        upserts: Vec<Record>,
+        deletes: Vec<String>,
+        expired: Vec<String>,
+    },
 }
 
 /// What happened.
@@ -320,8 +328,12 @@ impl SessionFsm {
             Role::First => self.tell_config(records),
             Role::Canary { .. } => self.canary(index, !records.is_empty(), true),
             Role::Data { watch } => {
+                for record in &records {
+                    self.tracks[index].expiry.put(&record.key, record.lease);
+                }
                 if !records.is_empty() {
-                    self.out.push(Command::Records { watch, epoch, revision, upserts: records, deletes: Vec::new() });
+                    let (deletes, expired) = (Vec::new(), Vec::new());
+                    self.out.push(Command::Records { watch, epoch, revision, upserts: records, deletes, expired });
                 }
                 if last {
                     self.out.push(Command::Emit(SessionEvent::Listed { watch, epoch, revision }));
@@ -357,7 +369,7 @@ impl SessionFsm {
                     self.canary(index, matches!(change, Change::Put(_)), false);
                 }
             }
-            Role::Data { watch } => self.tell_changes(watch, fresh),
+            Role::Data { watch } => self.tell_changes(index, watch, fresh),
         }
         self.start_ready(now);
     }
@@ -384,7 +396,7 @@ impl SessionFsm {
     }
 
     /// One delta a revision: a consumer may conclude from keys that go together.
-    fn tell_changes(&mut self, watch: usize, changes: Vec<Change>) {
+    fn tell_changes(&mut self, index: usize, watch: usize, changes: Vec<Change>) {
         let epoch = self.lives.epoch();
         let mut deltas: Vec<(i64, Vec<Record>, Vec<String>)> = Vec::new();
         for change in changes {
@@ -398,8 +410,11 @@ impl SessionFsm {
                 Change::Delete { key, .. } => deletes.push(key),
             }
         }
+        let expiry = &mut self.tracks[index].expiry;
         for (revision, upserts, deletes) in deltas {
-            self.out.push(Command::Records { watch, epoch, revision: Revision(revision), upserts, deletes });
+            upserts.iter().for_each(|record| expiry.put(&record.key, record.lease));
+            let Gone { deletes, expired } = expiry.delete(deletes);
+            self.out.push(Command::Records { watch, epoch, revision: Revision(revision), upserts, deletes, expired });
         }
     }
 
@@ -432,6 +447,7 @@ impl SessionFsm {
 
     fn list_anew(&mut self, index: usize, now: Millis) {
         if let Role::Data { watch } = self.tracks[index].role {
+            self.tracks[index].expiry.forget();
             self.out.push(Command::Emit(SessionEvent::Relisting { watch, epoch: self.lives.epoch() }));
         }
         let start = self.tracks[index].prefix.clone().into_bytes();

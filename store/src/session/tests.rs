@@ -22,7 +22,7 @@ fn after_faults_the_consumer_holds_what_the_store_holds() {
 
 #[test]
 fn the_simulation_meets_every_fault() {
-    let mut met = std::collections::BTreeMap::new();
+    let (mut met, mut expired) = (std::collections::BTreeMap::new(), 0);
     for seed in 0..SEEDS {
         let mut sim = Sim::new(seed);
         sim.run_with_faults();
@@ -30,7 +30,9 @@ fn the_simulation_meets_every_fault() {
             *met.entry(reason).or_insert(0) += 1;
         }
         assert!(sim.lives() > 0);
+        expired += sim.expired();
     }
+    assert!(expired > 0);
     for reason in ["Compacted", "OtherStore", "RevisionBack", "TimedOut", "WatchClosed", "PermissionDenied", "Dial"] {
         assert!(met.contains_key(reason), "{reason} never happened: {met:?}");
     }

@@ -2,6 +2,7 @@
 
 use tombolo_core::id::Millis;
 
+use super::expiry::Expiry;
 use super::fsm::{Change, Record};
 
 /// What a track is for.
@@ -43,11 +44,12 @@ pub(crate) struct Track {
     pub(crate) role: Role,
     pub(crate) prefix: String,
     pub(crate) state: State,
+    pub(crate) expiry: Expiry,
 }
 
 impl Track {
     pub(crate) fn new(role: Role, prefix: &str) -> Self {
-        Self { role, prefix: prefix.into(), state: State::Idle }
+        Self { role, prefix: prefix.into(), state: State::Idle, expiry: Expiry::default() }
     }
 
     pub(crate) fn deadline(&self) -> Option<Millis> {

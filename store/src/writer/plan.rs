@@ -151,9 +151,9 @@ impl Planner {
             Command::Emit(SessionEvent::Relisting { watch, .. }) => self.relisting(watch),
             Command::Emit(SessionEvent::Listed { watch, .. }) => self.listed(watch, now),
             Command::Emit(SessionEvent::Lost { reason }) => self.lost(reason),
-            Command::Records { upserts, deletes, revision, .. } => {
+            Command::Records { upserts, deletes, expired, revision, .. } => {
                 upserts.into_iter().for_each(|record| self.saw(record, now));
-                deletes.iter().for_each(|key| self.saw_delete(key, revision.0, now));
+                deletes.iter().chain(&expired).for_each(|key| self.saw_delete(key, revision.0, now));
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use etcd_client::{Client, CompactionOptions, Txn, TxnOp};
+use etcd_client::{Client, CompactionOptions, PutOptions, Txn, TxnOp};
 use tombolo_core::id::Epoch;
 use tombolo_store::{SessionError, SessionEvent, SessionSpec, Watch};
 
@@ -89,6 +89,72 @@ async fn a_compaction_with_deletes_in_the_gap_is_made_up() {
     mirror.until_state(&expected).await;
     let lost = SessionEvent::Lost { reason: SessionError::Compacted };
     assert!(mirror.events.contains(&lost), "{:?}", mirror.events);
+}
+
+/// Puts `keys` keys with this lease.
+async fn lease(client: &mut Client, lease: i64, keys: std::ops::Range<usize>) -> Vec<String> {
+    let keys: Vec<String> = keys.map(|n| format!("{PREFIX}ns/leased-{n:05}")).collect();
+    for key in &keys {
+        client.put(key.as_str(), "1", Some(PutOptions::new().with_lease(lease))).await.unwrap();
+    }
+    keys
+}
+
+/// A session that follows what these leases carry: one key, three, and three that have none.
+async fn leased(etcd: &Etcd, admin: &mut Client, leases: [i64; 2]) -> (Mirror, Vec<String>, Vec<String>) {
+    announce(admin).await;
+    let alone = lease(admin, leases[0], 0..1).await;
+    let before = lease(admin, leases[1], 1..3).await;
+    fill(admin, 0..3, "1").await;
+    let mut mirror = Mirror::start(spec(etcd));
+    mirror.until("the listed keys", |m| m.state.len() == 6).await;
+    let mut together = lease(admin, leases[1], 3..4).await;
+    mirror.until("the put key", |m| m.state.len() == 7).await;
+    together.extend(before);
+    (mirror, alone, together)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_revoked_lease_are_expired_and_one_alone_is_deleted() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let mut admin = etcd.client("admin").await;
+    let mut leases = admin.lease_client();
+    let ids = [leases.grant(900, None).await.unwrap().id(), leases.grant(900, None).await.unwrap().id()];
+    let (mut mirror, alone, together) = leased(&etcd, &mut admin, ids).await;
+    leases.revoke(ids[1]).await.unwrap();
+    leases.revoke(ids[0]).await.unwrap();
+    mirror.until("both are gone", |m| m.state.len() == 3).await;
+    assert_eq!(mirror.expired, together.into_iter().collect());
+    assert!(!mirror.expired.contains(&alone[0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_lease_that_nobody_renews_are_expired() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let mut admin = etcd.client("admin").await;
+    let mut leases = admin.lease_client();
+    let ids = [leases.grant(900, None).await.unwrap().id(), leases.grant(6, None).await.unwrap().id()];
+    let (mut mirror, _alone, together) = leased(&etcd, &mut admin, ids).await;
+    mirror.until("the lease has ended", |m| m.state.len() == 4).await;
+    assert_eq!(mirror.expired, together.into_iter().collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_somebody_deletes_are_not_expired() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let mut admin = etcd.client("admin").await;
+    let mut leases = admin.lease_client();
+    let ids = [leases.grant(900, None).await.unwrap().id(), leases.grant(900, None).await.unwrap().id()];
+    let (mut mirror, alone, together) = leased(&etcd, &mut admin, ids).await;
+    // Keys of one lease one after the other, then one of each lease, and those without, in one transaction.
+    for key in &together[..2] {
+        admin.delete(key.as_str(), None).await.unwrap();
+    }
+    let plain = (0..3).map(|n| format!("{PREFIX}ns/svc-{n:05}"));
+    let deletes = plain.chain([alone[0].clone(), together[2].clone()]).map(|key| TxnOp::delete(key, None));
+    admin.txn(Txn::new().and_then(deletes.collect::<Vec<_>>())).await.unwrap();
+    mirror.until("all are gone", |m| m.state.is_empty()).await;
+    assert!(mirror.expired.is_empty(), "{:?}", mirror.expired);
 }
 
 async fn check_emptied(life: Life) {

@@ -17,6 +17,8 @@ pub(super) struct Fake {
     pub(super) cluster_id: u64,
     pub(super) revision: i64,
     pub(super) compacted: i64,
+    /// The lease of whatever is put.
+    pub(super) lease: i64,
     keys: BTreeMap<String, Vec<Version>>,
 }
 
@@ -41,7 +43,7 @@ impl Fake {
                 revision,
                 created: old.map_or(revision, |r| r.created),
                 version: old.map_or(1, |r| r.version + 1),
-                lease: 0,
+                lease: self.lease,
             });
             if new.is_some() || old.is_some() {
                 any = true;
@@ -49,6 +51,13 @@ impl Fake {
             }
         }
         self.revision += i64::from(any);
+    }
+
+    /// The lease ends: all its keys go at one revision.
+    pub(super) fn expire(&mut self, lease: i64) {
+        let lives = |key: &&String| self.at(key, self.revision).is_some_and(|record| record.lease == lease);
+        let gone: Vec<_> = self.keys.keys().filter(lives).map(|key| (key.clone(), None)).collect();
+        self.write(&gone);
     }
 
     pub(super) fn at(&self, key: &str, revision: i64) -> Option<&Record> {

@@ -8,7 +8,7 @@ use tombolo_core::id::{Epoch, Millis};
 use super::fake::Fake;
 use crate::dial::{DialCause, DialError};
 use crate::random::Random;
-use crate::session::fsm::{Command, Input, Plan, SessionFsm};
+use crate::session::fsm::{Command, Input, Plan, Record, SessionFsm};
 use crate::session::{SessionError, SessionEvent, Watch};
 
 const HEARTBEAT: &str = "beat";
@@ -48,6 +48,9 @@ struct Consumer {
     /// The canaries seen on this connection.
     confirmed: BTreeSet<usize>,
     reasons: BTreeSet<String>,
+    /// Of every key on every watch, as the last put or list said.
+    leases: BTreeMap<(usize, String), i64>,
+    expired: usize,
 }
 
 impl Sim {
@@ -107,6 +110,10 @@ impl Sim {
         self.consumer.reasons.iter().cloned()
     }
 
+    pub(super) fn expired(&self) -> usize {
+        self.consumer.expired
+    }
+
     pub(super) fn lives(&self) -> usize {
         self.lives.len()
     }
@@ -132,7 +139,12 @@ impl Sim {
                 let value = self.random.next();
                 self.store.write(&[(FIRST.into(), Some(value))]);
             }
+            13..16 => {
+                let lease = self.random.below(3) + 1;
+                self.store.expire(i64::try_from(lease).unwrap());
+            }
             _ => {
+                self.store.lease = i64::try_from(self.random.below(4)).unwrap();
                 let mut keys = BTreeMap::new();
                 for _ in 0..=self.random.below(4) {
                     let prefix = ["a/", "b/", "c/"][usize::try_from(self.random.below(3)).unwrap()];
@@ -224,8 +236,8 @@ impl Sim {
                 }
             }
             Command::Emit(event) => self.consumer.take(event, self.answered, &mut self.lives),
-            Command::Records { watch, epoch, upserts, deletes, .. } => {
-                self.consumer.delta(watch, epoch, upserts, deletes);
+            Command::Records { watch, epoch, upserts, deletes, expired, .. } => {
+                self.consumer.delta(watch, epoch, upserts, deletes, expired);
             }
         }
     }
@@ -282,6 +294,7 @@ impl Consumer {
             SessionEvent::Relisting { watch, epoch } => {
                 assert_eq!(epoch, self.epoch);
                 assert!(watch == 2 || self.confirmed.contains(&watch), "listed before its canary");
+                self.leases.retain(|(of, _), _| *of != watch);
                 let keys = self.state.entry(watch).or_default().keys().cloned().collect();
                 self.unmarked.insert(watch, keys);
                 self.listed.remove(&watch);
@@ -308,12 +321,16 @@ impl Consumer {
         }
     }
 
-    fn delta(&mut self, watch: usize, epoch: Epoch, upserts: Vec<crate::session::fsm::Record>, deletes: Vec<String>) {
+    fn delta(&mut self, watch: usize, epoch: Epoch, upserts: Vec<Record>, deletes: Vec<String>, expired: Vec<String>) {
         assert_eq!(epoch, self.epoch);
-        let keys: BTreeSet<_> = upserts.iter().map(|r| &r.key).chain(&deletes).collect();
-        assert_eq!(keys.len(), upserts.len() + deletes.len(), "a key occurs twice");
+        let keys: BTreeSet<_> = upserts.iter().map(|r| &r.key).chain(&deletes).chain(&expired).collect();
+        assert_eq!(keys.len(), upserts.len() + deletes.len() + expired.len(), "a key occurs twice");
+        self.judge(watch, &deletes, &expired);
+        for record in &upserts {
+            self.leases.insert((watch, record.key.clone()), record.lease);
+        }
         let state = self.state.entry(watch).or_default();
-        for key in deletes {
+        for key in deletes.into_iter().chain(expired) {
             state.remove(&key);
         }
         for record in upserts {
@@ -322,5 +339,19 @@ impl Consumer {
             }
             state.insert(record.key, record.value);
         }
+    }
+
+    /// Two or more keys of one lease went together, and no others.
+    fn judge(&mut self, watch: usize, deletes: &[String], expired: &[String]) {
+        let gone = deletes.iter().chain(expired);
+        let leases: BTreeMap<&String, i64> =
+            gone.map(|key| (key, self.leases.remove(&(watch, key.clone())).unwrap_or(0))).collect();
+        let together = |key: &&String| {
+            let lease = leases[key];
+            lease != 0 && leases.values().filter(|other| **other == lease).count() > 1
+        };
+        let expected: BTreeSet<&String> = leases.keys().copied().filter(together).collect();
+        assert_eq!(expired.iter().collect::<BTreeSet<_>>(), expected, "{leases:?}");
+        self.expired += expired.len();
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tombolo_core::id::{Epoch, Millis, Revision};
 
 use crate::random::Random;
+use crate::session::expiry::{Expiry, Gone};
 use crate::session::fsm::{Command, Record};
 use crate::session::{SessionError, SessionEvent};
 use crate::writer::Surplus;
@@ -122,7 +123,7 @@ impl World {
         for command in [
             Command::Emit(SessionEvent::Connected { epoch }),
             Command::Emit(SessionEvent::Relisting { watch: 0, epoch }),
-            Command::Records { watch: 0, epoch, revision, upserts, deletes: Vec::new() },
+            records(epoch, revision, upserts, Gone::default()),
             Command::Emit(SessionEvent::Listed { watch: 0, epoch, revision }),
         ] {
             self.planner.hear(command, self.now);
@@ -260,15 +261,19 @@ impl World {
     }
 
     fn commit(&mut self, upserts: Vec<(String, Value)>, mut deletes: Vec<String>) {
-        deletes.retain(|key| self.store.remove(key).is_some());
+        let mut expiry = Expiry::default();
+        deletes.retain(|key| {
+            let old = self.store.remove(key);
+            old.iter().for_each(|old| expiry.put(key, old.lease));
+            old.is_some()
+        });
         if upserts.is_empty() && deletes.is_empty() {
             return;
         }
         self.revision += 1;
-        let records = upserts.iter().map(|(key, value)| record(key, value)).collect();
+        let put = upserts.iter().map(|(key, value)| record(key, value)).collect();
         self.store.extend(upserts);
-        let (epoch, revision) = (self.epoch, Revision(self.revision));
-        self.events.push_back(Command::Records { watch: 0, epoch, revision, upserts: records, deletes });
+        self.events.push_back(records(self.epoch, Revision(self.revision), put, expiry.delete(deletes)));
     }
 
     pub(super) fn foreign(&mut self, key: &str, value: Option<&str>) {
@@ -317,6 +322,11 @@ impl World {
         }
         assert_eq!(self.planner.status().pending, 0, "seed {seed}");
     }
+}
+
+fn records(epoch: Epoch, revision: Revision, upserts: Vec<Record>, gone: Gone) -> Command {
+    let Gone { deletes, expired } = gone;
+    Command::Records { watch: 0, epoch, revision, upserts, deletes, expired }
 }
 
 fn record(key: &str, value: &Value) -> Record {

@@ -17,6 +17,8 @@ pub(crate) struct Mirror {
     pub(crate) epoch: Epoch,
     pub(crate) state: BTreeMap<String, Bytes>,
     pub(crate) events: Vec<SessionEvent>,
+    /// Every key that ended with its lease.
+    pub(crate) expired: BTreeSet<String>,
     unmarked: BTreeSet<String>,
     _cancel: DropGuard,
 }
@@ -30,6 +32,7 @@ impl Mirror {
             epoch: Epoch(0),
             state: BTreeMap::new(),
             events: Vec::new(),
+            expired: BTreeSet::new(),
             unmarked: BTreeSet::new(),
             _cancel: cancel.drop_guard(),
         }
@@ -57,8 +60,9 @@ impl Mirror {
         match &event {
             SessionEvent::Connected { epoch } => self.epoch = *epoch,
             SessionEvent::Relisting { .. } => self.unmarked = self.state.keys().cloned().collect(),
-            SessionEvent::Delta { upserts, deletes, .. } => {
-                for key in deletes {
+            SessionEvent::Delta { upserts, deletes, expired, .. } => {
+                self.expired.extend(expired.iter().cloned());
+                for key in deletes.iter().chain(expired) {
                     self.state.remove(key);
                 }
                 for (key, value) in upserts {
