@@ -7,7 +7,7 @@ mod services;
 mod status;
 
 use comfy_table::{Table, presets};
-use tombolo_core::model::{Affinity, InternalTrafficPolicy, NoBackend, Policy, Reach};
+use tombolo_core::model::{Affinity, InternalTrafficPolicy, NoBackend, OnStale, Policy, Reach};
 
 /// A table without lines: a header, rows, columns two spaces apart, every line indented.
 struct Columns {
@@ -77,6 +77,12 @@ fn policy(policy: &Policy) -> String {
     if policy.no_backend == NoBackend::Pass {
         words.push("no backend: pass".into());
     }
+    match policy.on_stale {
+        OnStale::LastResort => {}
+        OnStale::Keep => words.push("on stale: keep".into()),
+        OnStale::Drop => words.push("on stale: drop".into()),
+    }
+    words.extend(policy.stale_after_ms.map(|ms| format!("stale after {}", ago(ms / 1000))));
     if policy.publish_not_ready {
         words.push("not ready counts as ready".into());
     }

@@ -34,7 +34,15 @@ fn id(n: u32) -> ClusterId {
 
 fn peer(session: PeerSession) -> PeerState {
     let counts = PeerCounts { services: 1, endpoints: 1, nodes: 2, refused: 0 };
-    PeerState { id: Some(id(2)), session, silent_ms: 900, detail: String::new(), counts }
+    PeerState {
+        id: Some(id(2)),
+        session,
+        silent_ms: 900,
+        stale_after_ms: 30_000,
+        least_stale_ms: 12_500,
+        detail: String::new(),
+        counts,
+    }
 }
 
 /// An apiserver whose peer becomes ready at the third question.

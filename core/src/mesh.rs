@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 pub use crate::hold::Standing;
 use crate::id::{Addr, ClusterId, ClusterName, Millis, ServiceKey};
 use crate::merge::{self, Origin, Piece};
-use crate::model::{Frontend, Protocol, ServiceSpec, Slice};
+use crate::model::{Frontend, Policy, Protocol, ServiceSpec, Slice};
 use crate::own::{ClusterInfo, MeshSlice, NodeInfo, PeerState};
 use crate::select::{self, Selection, View};
 use crate::tables::Desired;
@@ -299,8 +299,8 @@ impl Mesh {
 
     /// All that a stale peer brought is doubtful, also what an earlier life of the mirror published as sure.
     fn set_peer(&mut self, name: &ClusterName, state: PeerState) -> BTreeSet<ServiceKey> {
-        let stale = state.is_stale();
-        let before = self.peers.insert(name.clone(), state).is_some_and(|before| before.is_stale());
+        let stale = state.is_stale_for(&Policy::default());
+        let before = self.peers.insert(name.clone(), state).is_some_and(|b| b.is_stale_for(&Policy::default()));
         if stale == before {
             return BTreeSet::new();
         }
@@ -331,7 +331,7 @@ impl Mesh {
 
     fn pieces<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = Piece<'a>> {
         let local = service.local.values().map(|said| said.piece(&self.cluster, Origin::Local));
-        let stale = |cluster| self.peers.get(cluster).is_some_and(PeerState::is_stale);
+        let stale = |cluster| self.peers.get(cluster).is_some_and(|peer| peer.is_stale_for(&Policy::default()));
         local.chain(service.remote.iter().map(move |((cluster, _), said)| {
             let piece = said.piece(cluster, Origin::Remote);
             Piece { doubtful: piece.doubtful || stale(cluster), ..piece }

@@ -178,6 +178,19 @@ pub enum NoBackend {
     Pass,
 }
 
+/// What becomes of a peer's backends while it is stale for the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnStale {
+    /// They stay as they are.
+    Keep,
+    /// They become doubtful.
+    #[default]
+    LastResort,
+    /// They leave.
+    Drop,
+}
+
 /// Whether the service takes part in the mesh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -209,6 +222,10 @@ pub struct Policy {
     pub internal_traffic_policy: InternalTrafficPolicy,
     /// `tombolo.io/no-backend`.
     pub no_backend: NoBackend,
+    /// `tombolo.io/on-stale`.
+    pub on_stale: OnStale,
+    /// `tombolo.io/stale-after`: milliseconds of a peer's silence; absent, the peer's own measure.
+    pub stale_after_ms: Option<u64>,
     /// Kubernetes' `publishNotReadyAddresses`: not ready counts as active.
     pub publish_not_ready: bool,
     /// `sessionAffinity: ClientIP`, its timeout in seconds.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use crate::id::{Addr, ClusterId, ClusterName, ServiceKey};
-use crate::model::{ServiceSpec, Slice};
+use crate::model::{Policy, ServiceSpec, Slice};
 
 /// A key of Tombolo's own records.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,8 +121,13 @@ pub struct PeerState {
     pub id: Option<ClusterId>,
     /// Where its session stands.
     pub session: PeerSession,
-    /// Milliseconds since its last heartbeat, as the mirror judged when it wrote this. For agents 0 unless it is stale.
+    /// Milliseconds since its last heartbeat, as the mirror judged when this last crossed a threshold that a Service
+    /// uses: 0 while it is fresh, [`u64::MAX`] once its heartbeat was deleted. For people, its true age.
     pub silent_ms: u64,
+    /// Milliseconds of silence after which it is stale for a Service that names no others.
+    pub stale_after_ms: u64,
+    /// The least that counts for any Service: two and a half of the intervals at which it beats.
+    pub least_stale_ms: u64,
     /// Why it is not ready, for a person; empty when it is.
     pub detail: String,
     /// What it brings.
@@ -130,9 +135,14 @@ pub struct PeerState {
 }
 
 impl PeerState {
-    /// Whether the mirror has judged it silent for too long.
-    pub fn is_stale(&self) -> bool {
-        self.silent_ms > 0
+    /// Milliseconds of silence after which it is stale for a Service of this policy.
+    pub fn stale_after(&self, policy: &Policy) -> u64 {
+        policy.stale_after_ms.unwrap_or(self.stale_after_ms).max(self.least_stale_ms)
+    }
+
+    /// Whether the mirror has judged it silent for longer than a Service of this policy bears.
+    pub fn is_stale_for(&self, policy: &Policy) -> bool {
+        self.silent_ms > 0 && self.silent_ms >= self.stale_after(policy)
     }
 }
 

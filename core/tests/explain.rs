@@ -61,6 +61,8 @@ fn what_a_stale_peer_brought_is_doubtful() {
         id: None,
         session: PeerSession::Connecting,
         silent_ms,
+        stale_after_ms: 30_000,
+        least_stale_ms: 0,
         detail: String::new(),
         counts: PeerCounts::default(),
     };
@@ -236,6 +238,8 @@ fn services_are_listed_with_their_installed_tables() {
               "affinity": "none",
               "internal_traffic_policy": "Cluster",
               "no_backend": "refuse",
+              "on_stale": "last-resort",
+              "stale_after_ms": null,
               "publish_not_ready": false,
               "client_ip_seconds": null
             },

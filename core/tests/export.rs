@@ -319,7 +319,7 @@ fn slice_weight_annotation() {
         test/echo [10.96.50.104] http/TCP/80 Mesh
         echo-1
           10.244.1.1 http/TCP/8080 Active, was ready, 100 - - for []"#]])
-        .warnings(expect![[r#"annotation service.cilium.io/weight: "much" is not 0 to 65535"#]]);
+        .warnings(expect![[r#"annotation service.cilium.io/weight: "much" is not 0 to 65535; 100 applies"#]]);
 }
 
 #[test]
@@ -404,6 +404,8 @@ fn policy_reaches_the_own_agents() {
             affinity: Local,
             internal_traffic_policy: Local,
             no_backend: Refuse,
+            on_stale: LastResort,
+            stale_after_ms: None,
             publish_not_ready: false,
             client_ip_seconds: Some(
                 42,

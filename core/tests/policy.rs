@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use expect_test::{Expect, expect};
 use serde::Deserialize;
 use tombolo_core::id::ServiceKey;
-use tombolo_core::model::{Affinity, InternalTrafficPolicy, NoBackend, Reach};
+use tombolo_core::model::{Affinity, InternalTrafficPolicy, NoBackend, OnStale, Reach};
 use tombolo_core::object::{Labels, NamespaceObject, ServiceKind, ServiceObject};
 use tombolo_core::policy::{namespace_is_global, resolve, slice_weight};
 
@@ -57,6 +57,12 @@ fn service(annotations: Labels) -> ServiceObject {
     }
 }
 
+const AFFINITY_LOCAL: (&str, &str) = ("service.cilium.io/affinity", "local");
+
+fn global<const N: usize>(pairs: [(&str, &str); N]) -> ServiceObject {
+    service(labels([("service.cilium.io/global", "true")].into_iter().chain(pairs)))
+}
+
 #[test]
 fn services_as_cilium_reads_them() {
     let rows = tables().service_annotations;
@@ -75,7 +81,8 @@ fn services_as_cilium_reads_them() {
             _ => Affinity::None,
         };
         let warned = !row.affinity_error.is_empty();
-        assert_eq!((policy.reach, policy.affinity, !warnings.is_empty()), (reach, affinity, warned), "{row:?}");
+        let warns = warnings.iter().any(|w| w.annotation.contains("affinity"));
+        assert_eq!((policy.reach, policy.affinity, warns), (reach, affinity, warned), "{row:?}");
     }
 }
 
@@ -127,12 +134,73 @@ fn warnings_say_what_would_be_understood() {
         labels([
             ("io.cilium/global-service", "true"),
             ("io.cilium/service-affinity", "near"),
+            ("service.cilium.io/shared", "no"),
             ("tombolo.io/no-backend", "x"),
+            ("tombolo.io/on-stale", "remove"),
+            ("tombolo.io/stale-after", "30"),
         ]),
         expect![[r#"
-            annotation io.cilium/service-affinity: "near" is not local, remote or none
-            annotation tombolo.io/no-backend: "x" is not refuse or pass"#]],
+            annotation service.cilium.io/shared: "no" is not true or false; false applies
+            annotation io.cilium/service-affinity: "near" is not local, remote or none; none applies
+            annotation tombolo.io/on-stale: "remove" is not keep, last-resort or drop; last-resort applies
+            annotation tombolo.io/stale-after: "30" is not a duration above zero, like 30s or 1m30s; the default applies
+            annotation tombolo.io/no-backend: "x" is not refuse or pass; refuse applies"#]],
     );
+    check(
+        labels([("service.cilium.io/global", "yes"), ("service.cilium.io/shared", "no"), ("tombolo.io/on-stale", "x")]),
+        expect![[r#"annotation service.cilium.io/global: "yes" is not true or false; false applies"#]],
+    );
+    check(labels([("service.cilium.io/global", "False")]), expect![[r#""#]]);
+}
+
+#[test]
+fn on_stale() {
+    let check = |value, expected| {
+        let (policy, warnings) = resolve(&global([("tombolo.io/on-stale", value)]));
+        assert_eq!((policy.on_stale, warnings.len()), expected, "{value:?}");
+    };
+    check("keep", (OnStale::Keep, 0));
+    check("last-resort", (OnStale::LastResort, 0));
+    check("DROP", (OnStale::Drop, 0));
+    check("", (OnStale::LastResort, 1));
+    check("drop ", (OnStale::LastResort, 1));
+    assert_eq!(resolve(&global([])).0.on_stale, OnStale::LastResort);
+}
+
+#[test]
+fn stale_after() {
+    let check = |value, expected: Option<u64>| {
+        let (policy, warnings) = resolve(&global([("tombolo.io/stale-after", value)]));
+        assert_eq!((policy.stale_after_ms, warnings.is_empty()), (expected, expected.is_some()), "{value:?}");
+    };
+    check("30s", Some(30_000));
+    check("1m30s", Some(90_000));
+    check("500ms", Some(500));
+    check("+2h45m", Some(9_900_000));
+    check("1.5h", Some(5_400_000));
+    check(".5s", Some(500));
+    check("1.s", Some(1_000));
+    check("0.0019999s", Some(1));
+    check("1h0.123456789123456789s", Some(3_600_123));
+    check("1500us", Some(1));
+    check("1500\u{b5}s500\u{3bc}s", Some(2));
+    check("1000001ns", Some(1));
+    check("5124095h", Some(18_446_742_000_000));
+    for malformed in
+        ["", "0", "0s", "999us", "30", "-30s", "+", "s", ".s", "1d", "30S", "30 s", " 30s", "1s2", "1..5s", "1s-1s"]
+    {
+        check(malformed, None);
+    }
+    check("5124096h", None);
+    check("18446744073709551616ns", None);
+    check("5124095h9999999999s", None);
+    assert_eq!(resolve(&global([])).0.stale_after_ms, None);
+}
+
+#[test]
+fn what_concerns_peers_says_nothing_without_them() {
+    let annotations = [("tombolo.io/on-stale", "keep"), ("tombolo.io/stale-after", "x"), AFFINITY_LOCAL];
+    assert_eq!(resolve(&service(labels(annotations))), resolve(&service(Labels::new())));
 }
 
 #[test]

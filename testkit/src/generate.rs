@@ -11,8 +11,8 @@ use tombolo_core::hold::Standing;
 use tombolo_core::id::{Addr, ClusterName, ServiceKey};
 use tombolo_core::mesh::Change;
 use tombolo_core::model::{
-    Affinity, BackendState, Endpoint, InternalTrafficPolicy, NoBackend, Policy, Port, Protocol, Reach, ServiceSpec,
-    Slice,
+    Affinity, BackendState, Endpoint, InternalTrafficPolicy, NoBackend, OnStale, Policy, Port, Protocol, Reach,
+    ServiceSpec, Slice,
 };
 use tombolo_core::own::MeshSlice;
 
@@ -20,6 +20,9 @@ use crate::fixture::{DOUBTFUL, addr, cluster, id, key};
 
 /// The peers with their ids; the own cluster is `we`, id 2, so one is below and one above it.
 pub const PEERS: [(&str, u32); 2] = [("fc", 3), ("ne", 1)];
+
+/// Milliseconds of silence that some Services bear.
+pub const STALE_AFTER: [u64; 2] = [10_000, 60_000];
 
 /// A history of changes, peers' removals included.
 pub fn history() -> impl Strategy<Value = Vec<Change>> {
@@ -99,12 +102,24 @@ fn policy() -> impl Strategy<Value = Policy> {
     let internal = prop_oneof![5 => Just(InternalTrafficPolicy::Cluster), 1 => Just(InternalTrafficPolicy::Local)];
     let publish_not_ready = prop_oneof![9 => Just(false), 1 => Just(true)];
     let no_backend = select(vec![NoBackend::Refuse, NoBackend::Pass]);
-    (reach, affinity, internal, publish_not_ready, no_backend, option::weighted(0.2, 1..3u32)).prop_map(
-        |(reach, affinity, internal_traffic_policy, publish_not_ready, no_backend, client_ip_seconds)| Policy {
+    let on_stale = select(vec![OnStale::Keep, OnStale::LastResort, OnStale::Drop]);
+    let staleness = (on_stale, option::weighted(0.3, select(STALE_AFTER.to_vec())));
+    (reach, affinity, internal, publish_not_ready, no_backend, option::weighted(0.2, 1..3u32), staleness).prop_map(
+        |(
+            reach,
+            affinity,
+            internal_traffic_policy,
+            publish_not_ready,
+            no_backend,
+            client_ip_seconds,
+            (on_stale, stale_after_ms),
+        )| Policy {
             reach,
             affinity,
             internal_traffic_policy,
             no_backend,
+            on_stale,
+            stale_after_ms,
             publish_not_ready,
             client_ip_seconds,
         },

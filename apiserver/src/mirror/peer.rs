@@ -254,7 +254,7 @@ impl Peer {
     /// written for another reason is not taken for a judgement.
     pub(super) fn reports(&mut self, now: Millis) -> Vec<Write> {
         let mut state = self.state(now);
-        state.silent_ms = if self.stale { state.silent_ms.max(1) } else { 0 };
+        state.silent_ms = if self.stale { state.silent_ms.max(state.stale_after_ms) } else { 0 };
         let due = now.since(self.reported) >= REPORT_MS;
         let urgent = match &self.said_state {
             None => true,
@@ -305,6 +305,8 @@ impl Peer {
             id: self.id(),
             session,
             silent_ms: now.since(self.heard),
+            stale_after_ms: self.silent_after_ms,
+            least_stale_ms: 0,
             detail,
             counts: PeerCounts {
                 services: count(services),

@@ -163,7 +163,15 @@ mod tests {
 
     fn state(n: u32, session: PeerSession, detail: &str) -> PeerState {
         let counts = PeerCounts { services: 1, endpoints: 2, nodes: 2, refused: 0 };
-        PeerState { id: Some(id(n)), session, silent_ms: 2300, detail: detail.into(), counts }
+        PeerState {
+            id: Some(id(n)),
+            session,
+            silent_ms: 2300,
+            stale_after_ms: 30_000,
+            least_stale_ms: 12_500,
+            detail: detail.into(),
+            counts,
+        }
     }
 
     fn apiserver() -> ApiserverStatus {

@@ -96,6 +96,8 @@ fn record_of(text: &str) -> OwnRecord {
             id: Some(id(2)),
             session: PeerSession::Ready,
             silent_ms: 0,
+            stale_after_ms: 30_000,
+            least_stale_ms: 12_500,
             detail: String::new(),
             counts: PeerCounts::default(),
         }),

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use smol_str::SmolStr;
 use tombolo_core::id::{Addr, ClusterId, ClusterName, MaxClusters, ServiceKey};
 use tombolo_core::model::{
-    Affinity, BackendState, Endpoint, InternalTrafficPolicy, NoBackend, Policy, Port, Protocol, Reach, ServiceSpec,
-    Slice,
+    Affinity, BackendState, Endpoint, InternalTrafficPolicy, NoBackend, OnStale, Policy, Port, Protocol, Reach,
+    ServiceSpec, Slice,
 };
 use tombolo_core::own::{ClusterInfo, NodeInfo, PeerCounts, PeerSession, PeerState, RefusedExample, RefusedReport};
 
@@ -83,12 +83,16 @@ pub(crate) fn slice(most: usize) -> impl Strategy<Value = Slice> {
 pub(crate) fn policy() -> impl Strategy<Value = Policy> {
     let reach = prop_oneof![Just(Reach::Cluster), Just(Reach::Import), Just(Reach::Mesh)];
     let affinity = prop_oneof![Just(Affinity::None), Just(Affinity::Local), Just(Affinity::Remote)];
-    (reach, affinity, any::<[bool; 3]>(), option::of(any::<u32>())).prop_map(
-        |(reach, affinity, [local, pass, publish_not_ready], client_ip_seconds)| Policy {
+    let on_stale = prop_oneof![Just(OnStale::Keep), Just(OnStale::LastResort), Just(OnStale::Drop)];
+    let staleness = (on_stale, option::of(any::<u64>()));
+    (reach, affinity, any::<[bool; 3]>(), option::of(any::<u32>()), staleness).prop_map(
+        |(reach, affinity, [local, pass, publish_not_ready], client_ip_seconds, (on_stale, stale_after_ms))| Policy {
             reach,
             affinity,
             internal_traffic_policy: if local { InternalTrafficPolicy::Local } else { InternalTrafficPolicy::Cluster },
             no_backend: if pass { NoBackend::Pass } else { NoBackend::Refuse },
+            on_stale,
+            stale_after_ms,
             publish_not_ready,
             client_ip_seconds,
         },
@@ -116,13 +120,17 @@ pub(crate) fn cluster_info() -> impl Strategy<Value = ClusterInfo> {
 pub(crate) fn peer_state() -> impl Strategy<Value = PeerState> {
     use PeerSession::{Connecting, Lost, Ready, Refused};
     let session = prop_oneof![Just(Connecting), Just(Ready), Just(Lost), Just(Refused)];
-    (option::of(cluster_id()), session, any::<u64>(), ".{0,30}", any::<[u32; 4]>()).prop_map(
-        |(id, session, silent_ms, detail, [services, endpoints, nodes, refused])| PeerState {
-            id,
-            session,
-            silent_ms,
-            detail,
-            counts: PeerCounts { services, endpoints, nodes, refused },
+    (option::of(cluster_id()), session, any::<[u64; 3]>(), ".{0,30}", any::<[u32; 4]>()).prop_map(
+        |(id, session, [silent_ms, stale_after_ms, least_stale_ms], detail, [services, endpoints, nodes, refused])| {
+            PeerState {
+                id,
+                session,
+                silent_ms,
+                stale_after_ms,
+                least_stale_ms,
+                detail,
+                counts: PeerCounts { services, endpoints, nodes, refused },
+            }
         },
     )
 }

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use tombolo_core::id::{Addr, ClusterId, ClusterName, MaxClusters};
-use tombolo_core::model::{Affinity, BackendState, InternalTrafficPolicy, NoBackend, Policy, Port, Protocol, Reach};
+use tombolo_core::model::{
+    Affinity, BackendState, InternalTrafficPolicy, NoBackend, OnStale, Policy, Port, Protocol, Reach,
+};
 use tombolo_core::own::{ClusterInfo, NodeInfo, PeerCounts, PeerSession, PeerState, RefusedExample, RefusedReport};
 
 use super::{self as proto, Bad, Wire, all, messages};
@@ -55,6 +57,7 @@ enums! {
     Affinity "affinity" { None, Local, Remote }
     InternalTrafficPolicy "internal traffic policy" { Cluster, Local }
     NoBackend "no-backend" { Refuse, Pass }
+    OnStale "on-stale" { LastResort, Keep, Drop }
     PeerSession "session" { Connecting, Ready, Lost, Refused }
 }
 
@@ -99,6 +102,8 @@ impl Wire for Policy {
             no_backend: self.no_backend.number(),
             publish_not_ready: self.publish_not_ready,
             client_ip_seconds: self.client_ip_seconds,
+            on_stale: self.on_stale.number(),
+            stale_after_ms: self.stale_after_ms,
         }
     }
 
@@ -108,6 +113,8 @@ impl Wire for Policy {
             affinity: Affinity::of(policy.affinity)?,
             internal_traffic_policy: InternalTrafficPolicy::of(policy.internal_traffic_policy)?,
             no_backend: NoBackend::of(policy.no_backend)?,
+            on_stale: OnStale::of(policy.on_stale)?,
+            stale_after_ms: policy.stale_after_ms,
             publish_not_ready: policy.publish_not_ready,
             client_ip_seconds: policy.client_ip_seconds,
         })
@@ -123,6 +130,8 @@ impl Wire for PeerState {
             id: self.id.map(|id| id.get().into()),
             session: self.session.number(),
             silent_ms: self.silent_ms,
+            stale_after_ms: self.stale_after_ms,
+            least_stale_ms: self.least_stale_ms,
             detail: self.detail.clone(),
             counts: Some(proto::PeerCounts { services, endpoints, nodes, refused }),
         }
@@ -134,6 +143,8 @@ impl Wire for PeerState {
             id: state.id.map(cluster_id).transpose()?,
             session: PeerSession::of(state.session)?,
             silent_ms: state.silent_ms,
+            stale_after_ms: state.stale_after_ms,
+            least_stale_ms: state.least_stale_ms,
             detail: state.detail,
             counts: PeerCounts { services, endpoints, nodes, refused },
         })
