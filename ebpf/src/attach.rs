@@ -9,8 +9,18 @@ use crate::sys::CgroupLink;
 use crate::{DatapathError, sys};
 
 /// The programs, and the kernel's numbers for where they run (include/uapi/linux/bpf.h, `enum bpf_attach_type`).
-const HOOKS: [(&str, u32); 5] =
-    [("sock_release", 34), ("getpeername4", 29), ("getpeername6", 30), ("connect4", 10), ("connect6", 11)];
+/// What shows or forgets comes before what translates, so that what a translation promises is already kept.
+const HOOKS: [(&str, u32); 9] = [
+    ("sock_release", 34),
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
+    ("connect4", 10),
+    ("connect6", 11),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
+];
 
 /// Where the programs run among others on the same cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +30,12 @@ pub enum Place {
     /// After them: this kernel cannot put a program before others (6.17 can). A program that was there first and
     /// translates the same address wins.
     Last {
-        /// How many other programs run before ours on connect4 or connect6.
+        /// How many other programs run before ours on a connect or sendmsg hook.
         others: u32,
     },
 }
 
-/// Loads all programs and attaches them. The connects come last, so that what they promise is already kept.
+/// Loads all programs and attaches them, in the order of [`HOOKS`].
 pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<(Vec<CgroupLink>, Place), DatapathError> {
     let mut links = Vec::with_capacity(HOOKS.len());
     let mut place = Place::First;
@@ -38,7 +48,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<(Vec<Cgr
             source,
         })?;
         links.push(link);
-        if !first && name.starts_with("connect") {
+        if !first && (name.starts_with("connect") || name.starts_with("sendmsg")) {
             let before = if let Place::Last { others } = place { others } else { 0 };
             place = Place::Last { others: others.max(before) };
         }

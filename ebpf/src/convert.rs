@@ -3,7 +3,7 @@
 use tombolo_core::id::{Addr, ClusterId, MaxClusters};
 use tombolo_core::model::{BackendKey, Frontend, NoBackend, Protocol};
 use tombolo_core::tables::{BackendId, ServiceEntry, ServiceIndex, SwitchEntry};
-use tombolo_ebpf_layout::{Address, Backend, FrontendKey, ServiceValue, SwitchValue, TCP};
+use tombolo_ebpf_layout::{Address, Backend, FrontendKey, MemberKey, ServiceValue, SwitchValue, TCP, UDP};
 
 use crate::DatapathError;
 
@@ -11,7 +11,7 @@ use crate::DatapathError;
 fn number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => TCP,
-        Protocol::Udp => 17,
+        Protocol::Udp => UDP,
         Protocol::Sctp => 132,
     }
 }
@@ -19,6 +19,21 @@ fn number(protocol: Protocol) -> u8 {
 pub(crate) fn frontend_key(frontend: &Frontend) -> FrontendKey {
     let addr = Address::from_octets(frontend.addr.octets());
     FrontendKey::new(addr, frontend.port.to_be(), number(frontend.protocol))
+}
+
+/// The protocol of a number, `None` for one that no service has.
+fn protocol(number_of: u8) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|protocol| number(*protocol) == number_of)
+}
+
+/// The frontend of a map's key, `None` where there is none.
+pub(crate) fn frontend(key: &FrontendKey) -> Option<Frontend> {
+    let protocol = protocol(key.protocol())?;
+    Some(Frontend { addr: Addr::from(key.addr().octets()), port: u16::from_be(key.port()), protocol })
+}
+
+pub(crate) fn member_key(service: ServiceIndex, id: BackendId) -> MemberKey {
+    MemberKey::new(service.0, id.0)
 }
 
 pub(crate) fn service_value(entry: ServiceEntry) -> Result<ServiceValue, DatapathError> {
@@ -50,7 +65,7 @@ pub(crate) fn backend(id: BackendId, key: &BackendKey) -> Backend {
 
 /// The backend of a map's value, `None` where there is none.
 pub(crate) fn backend_key(value: &Backend) -> Option<(BackendId, BackendKey)> {
-    let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| number(*p) == value.protocol)?;
+    let protocol = protocol(value.protocol)?;
     let key = BackendKey {
         addr: Addr::from(value.addr.octets()),
         port: u16::from_be(value.port),

@@ -1,6 +1,7 @@
 //! The kernel's datapath: attached while this value lives.
 
 use std::fs::File;
+use std::mem::discriminant;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -10,9 +11,9 @@ use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader};
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
-    BackendId, BackendIndex, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
+    BackendId, BackendIndex, Contents, Limits, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
 };
-use tombolo_ebpf_layout::Fault;
+use tombolo_ebpf_layout::{Control, Fault};
 
 use crate::attach::{self, Place};
 use crate::executor::{self, Executor, Faults};
@@ -20,6 +21,9 @@ use crate::maps::Maps;
 use crate::requirements::requirements;
 use crate::sys::CgroupLink;
 use crate::{DatapathError, convert, object};
+
+/// Bytes of the ring buffer: about 9,000 flows.
+const EVENTS: u32 = 1 << 20;
 
 /// Where to attach, and how large the maps are.
 #[derive(Clone, Debug)]
@@ -32,9 +36,15 @@ pub struct DatapathConfig {
     pub bpffs: PathBuf,
     /// Sizes of the tables.
     pub limits: Limits,
-    /// How many translated TCP sockets can be open at once and still be told what they dialled; about 100 bytes each,
-    /// taken at once.
+    /// How many connected sockets can be open at once and still be told what they dialled; about 100 bytes each, taken
+    /// at once.
     pub connections: u32,
+    /// How many pairs of a UDP socket without a peer and a backend are remembered, the latest ones, so that answers show
+    /// what was sent to; about 120 bytes each, taken at once.
+    pub unconnected: u32,
+    /// How many pairs of a sticky client and a service are remembered, the latest ones; about 100 bytes each, taken at
+    /// once.
+    pub affinities: u32,
     /// Another compiled object than the committed one.
     pub object: Option<PathBuf>,
 }
@@ -42,7 +52,16 @@ pub struct DatapathConfig {
 impl DatapathConfig {
     /// The default sizes, and the committed object, on a cgroup that is not the root.
     pub fn new(cgroup: PathBuf, bpffs: PathBuf) -> Self {
-        Self { cgroup, allow_root: false, bpffs, limits: Limits::default(), connections: 262_144, object: None }
+        Self {
+            cgroup,
+            allow_root: false,
+            bpffs,
+            limits: Limits::default(),
+            connections: 262_144,
+            unconnected: 65_536,
+            affinities: 65_536,
+            object: None,
+        }
     }
 }
 
@@ -84,6 +103,12 @@ impl Datapath {
         self.maps.remembered()
     }
 
+    /// Leaves processes in and below these cgroups alone, and no others. Each is given by its level below the root of the
+    /// hierarchy, which is 0, and its id, which is the inode of its directory.
+    pub fn leave_alone(&mut self, cgroups: &[(u32, u64)]) -> Result<(), DatapathError> {
+        self.maps.leave_alone(cgroups)
+    }
+
     /// Detaches the programs and frees the maps, as dropping does.
     pub fn detach(self) {
         tracing::info!(programs = self.links.len(), "datapath detached");
@@ -93,19 +118,25 @@ impl Datapath {
 /// Loads the object: the maps with the sizes of `config`, empty, and the programs, not yet verified.
 fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
     let object = object::load(config.object.as_deref())?;
-    let Limits { services, backends, slots, .. } = config.limits;
+    let Limits { services, backends, slots, members } = config.limits;
     let set_retval =
         u32::from(has(BpfHelper::BPF_FUNC_set_retval, "refusals read EPERM: ECONNREFUSED needs Linux 5.18"));
     let to_mptcp =
         u32::from(has(BpfHelper::BPF_FUNC_skc_to_mptcp_sock, "MPTCP sockets may fill `reverse`: needs Linux 5.19"));
     let ebpf = EbpfLoader::new()
         .map_max_entries("services", services)
+        .map_max_entries("frontends", services)
         .map_max_entries("switch", services)
+        .map_max_entries("service_stats", services)
         .map_max_entries("refused", services)
         .map_max_entries("backends", backends)
         .map_max_entries("stats", backends)
         .map_max_entries("slots", slots)
+        .map_max_entries("members", members)
+        .map_max_entries("events", EVENTS)
         .map_max_entries("reverse", config.connections)
+        .map_max_entries("unconnected", config.unconnected)
+        .map_max_entries("affinity", config.affinities)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global("HAS_SKC_TO_MPTCP", &to_mptcp, true)
         .load(&object)
@@ -117,19 +148,35 @@ fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
 impl Executor for Datapath {
     fn execute(&mut self, plan: &Plan) -> Result<(), DatapathError> {
         executor::check(plan, &self.limits)?;
-        let same = |a: &Op, b: &Op| matches!((a, b), (Op::PutService { .. }, Op::PutService { .. }));
-        for run in plan.ops.chunk_by(same) {
-            match run {
-                [op] => self.maps.write(op)?,
-                // Only services form longer runs, and only they cost a system call each.
-                services => self.maps.put_services(&entries(services))?,
-            }
-        }
-        Ok(())
+        plan.ops.chunk_by(|a, b| discriminant(a) == discriminant(b)).try_for_each(|run| self.maps.write(run))
+    }
+
+    fn contents(&self) -> Result<Contents, DatapathError> {
+        let services = self.maps.services()?;
+        let table = |(_, entry): &(Frontend, ServiceEntry)| {
+            let switch = self.read_switch(entry.index);
+            (entry.index, (switch, self.read_slots(SlotBase(switch.base), switch.count)))
+        };
+        let place = |(_, entry): &(Frontend, ServiceEntry)| Some((entry.index, self.read_frontend(entry.index)?));
+        Ok(Contents {
+            frontends: services.iter().filter_map(place).collect(),
+            tables: services.iter().map(table).collect(),
+            services,
+            backends: self.maps.backends(),
+            members: self.maps.members()?,
+        })
     }
 
     fn connects(&self, backend: BackendIndex) -> u64 {
         self.maps.stats.get(backend.0 as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn service_connects(&self, service: ServiceIndex) -> u64 {
+        self.maps.service_stats.get(service.0 as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn set_sampling(&mut self, threshold: u32) {
+        self.maps.set(Control::Sampling, threshold.into());
     }
 
     fn refused(&self, service: ServiceIndex) -> u64 {
@@ -138,11 +185,25 @@ impl Executor for Datapath {
 
     fn faults(&self) -> Faults {
         let of = |fault: Fault| self.maps.faults[fault as usize].load(Ordering::Relaxed);
-        Faults { broken_tables: of(Fault::BrokenTable), reverse_full: of(Fault::ReverseFull) }
+        Faults {
+            broken_tables: of(Fault::BrokenTable),
+            reverse_full: of(Fault::ReverseFull),
+            unconnected_full: of(Fault::UnconnectedFull),
+            affinity_full: of(Fault::AffinityFull),
+            events_lost: of(Fault::EventLost),
+        }
     }
 
     fn read_service(&self, frontend: &Frontend) -> Result<Option<ServiceEntry>, DatapathError> {
         Ok(self.maps.service(frontend)?.map(convert::service_entry))
+    }
+
+    fn read_frontend(&self, service: ServiceIndex) -> Option<Frontend> {
+        convert::frontend(&self.maps.frontend(service)?)
+    }
+
+    fn read_member(&self, service: ServiceIndex, id: BackendId) -> Result<Option<BackendIndex>, DatapathError> {
+        self.maps.member(service, id)
     }
 
     fn read_switch(&self, service: ServiceIndex) -> SwitchEntry {
@@ -157,11 +218,6 @@ impl Executor for Datapath {
     fn read_backend(&self, backend: BackendIndex) -> Option<(BackendId, BackendKey)> {
         convert::backend_key(&self.maps.backend(backend.0)?)
     }
-}
-
-fn entries(services: &[Op]) -> Vec<(Frontend, ServiceEntry)> {
-    let entry = |op: &Op| if let Op::PutService { frontend, entry } = op { Some((*frontend, *entry)) } else { None };
-    services.iter().filter_map(entry).collect()
 }
 
 /// Whether the kernel has a helper, and what it means if not, which is said.
@@ -179,17 +235,20 @@ mod tests {
     use proptest::prelude::*;
     use tombolo_core::id::{Addr, ClusterId, MaxClusters};
     use tombolo_core::model::{NoBackend, Protocol};
-    use tombolo_ebpf_layout::{Backend, FrontendKey, ServiceValue, SwitchValue, Verdict, decide};
+    use tombolo_core::tables::Op;
+    use tombolo_ebpf_layout::{
+        Affinity, AffinityKey, Backend, Client, FrontendKey, MemberKey, ServiceValue, SwitchValue, Verdict, decide,
+    };
 
     use super::*;
     use crate::MemoryDatapath;
 
-    const LIMITS: Limits = Limits { services: 4, backends: 8, slots: 32, members: 8 };
+    const LIMITS: Limits = Limits { services: 4, backends: 8, slots: 32, members: 5 };
 
     /// The kernel's tables without any program attached, or `None` where bpf(2) may not be called.
     fn kernel() -> Option<Datapath> {
         let mut config = DatapathConfig::new("/nowhere".into(), "/nowhere".into());
-        (config.limits, config.connections) = (LIMITS, 8);
+        (config.limits, config.connections, config.unconnected, config.affinities) = (LIMITS, 8, 8, 8);
         config.object = std::env::var_os("TOMBOLO_BPF_OBJECT").map(PathBuf::from);
         let lacking: Vec<_> = requirements(&config).into_iter().filter(|m| !m.what.contains("cgroup")).collect();
         if lacking.is_empty() {
@@ -219,20 +278,21 @@ mod tests {
         let service = || (0..5_u32).prop_map(ServiceIndex);
         let no_backend = prop_oneof![Just(NoBackend::Refuse), Just(NoBackend::Pass)];
         prop_oneof![
-            8 => (index(), any::<u64>(), any::<u8>())
+            8 => (index(), 0..4_u64, any::<u8>())
                 .prop_map(|(index, id, n)| Op::PutBackend { index, id: BackendId(id), backend: backend(n) }),
             8 => (0..28_u32, vec((0..8_u32).prop_map(BackendIndex), 0..8))
                 .prop_map(|(base, slots)| Op::PutSlots { base: SlotBase(base), slots }),
             8 => (service(), 0..30_u32, 0..5_u32, 0..4096_u16).prop_map(|(service, base, count, generation)| {
                 Op::Switch { service, entry: SwitchEntry { base, count, generation } }
             }),
-            8 => (0..6_u8, service(), no_backend, any::<u32>()).prop_map(|(n, index, no_backend, affinity_seconds)| {
+            8 => (0..6_u8, service(), no_backend, 0..3_u32).prop_map(|(n, index, no_backend, affinity_seconds)| {
                 Op::PutService { frontend: frontend(n), entry: ServiceEntry { index, no_backend, affinity_seconds } }
             }),
             2 => (0..6_u8).prop_map(|n| Op::DeleteService { frontend: frontend(n) }),
             2 => index().prop_map(|index| Op::DeleteBackend { index }),
-            1 => (service(), any::<u64>(), index())
+            6 => (service(), 0..4_u64, index())
                 .prop_map(|(service, id, index)| Op::PutMember { service, id: BackendId(id), index }),
+            4 => (service(), 0..4_u64).prop_map(|(service, id)| Op::DeleteMember { service, id: BackendId(id) }),
         ]
     }
 
@@ -248,6 +308,16 @@ mod tests {
             };
             self.0.read_service(&frontend).unwrap().map(|entry| convert::service_value(entry).unwrap())
         }
+        fn is_frontend(&self, service: u32, key: &FrontendKey) -> bool {
+            self.0.read_frontend(ServiceIndex(service)).is_some_and(|f| convert::frontend_key(&f) == *key)
+        }
+        fn affinity(&self, _: &AffinityKey) -> Option<Affinity> {
+            Some(Affinity { id: 1, used: 0 })
+        }
+        fn member(&self, key: &MemberKey) -> Option<u32> {
+            let (service, id) = (ServiceIndex(key.service()), BackendId(key.id()));
+            self.0.read_member(service, id).unwrap().map(|index| index.0)
+        }
         fn switch(&self, service: u32) -> Option<SwitchValue> {
             Some(convert::switch_value(self.0.read_switch(ServiceIndex(service))).unwrap())
         }
@@ -259,10 +329,28 @@ mod tests {
         }
     }
 
+    /// A client that had backend 1 before, just now.
+    struct Picks(u32);
+
+    impl Client for Picks {
+        fn skipped(&self) -> bool {
+            false
+        }
+        fn word(&self, _: u32, _: u16) -> u32 {
+            self.0
+        }
+        fn netns(&self) -> u64 {
+            1
+        }
+        fn now(&self) -> u64 {
+            1
+        }
+    }
+
     fn verdicts(executor: &dyn Executor) -> Vec<Verdict> {
         let view = View(executor);
         let keys = (0..6).map(|n| convert::frontend_key(&frontend(n)));
-        keys.flat_map(|key| [0, u32::MAX / 3, u32::MAX].map(|random| decide(&view, &key, || random))).collect()
+        keys.flat_map(|key| [0, u32::MAX / 3, u32::MAX].map(|random| decide(&view, &Picks(random), &key))).collect()
     }
 
     fn contents(executor: &dyn Executor) -> impl PartialEq + std::fmt::Debug {
@@ -271,6 +359,8 @@ mod tests {
             (0..6).map(|n| executor.read_switch(ServiceIndex(n))).collect::<Vec<_>>(),
             executor.read_slots(SlotBase(0), 40),
             (0..10).map(|n| executor.read_backend(BackendIndex(n))).collect::<Vec<_>>(),
+            (0..6).map(|n| executor.read_frontend(ServiceIndex(n))).collect::<Vec<_>>(),
+            executor.contents().unwrap(),
         )
     }
 

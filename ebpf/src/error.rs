@@ -12,12 +12,12 @@ pub enum DatapathError {
     #[error("the datapath cannot run here: {}", list(.0))]
     Missing(Vec<Missing>),
     /// The object was compiled from another layout than this program's.
-    #[error("the eBPF object has {found}, this program wants layout {want:016x}: run `cargo xtask ebpf build`")]
+    #[error("the eBPF object has {found}, this program wants {want}: run `cargo xtask ebpf build`")]
     Layout {
         /// What the object says of itself.
         found: String,
-        /// This program's layout hash.
-        want: u64,
+        /// This program's layout.
+        want: String,
     },
     /// The object could not be read.
     #[error("cannot read the eBPF object {}", path.display())]
@@ -63,9 +63,11 @@ pub enum DatapathError {
         #[source]
         source: io::Error,
     },
-    /// `services` holds as many frontends as it can.
-    #[error("map services is full at {limit} entries: raise its limit")]
+    /// A map holds as many entries as it can.
+    #[error("map {map} is full at {limit} entries: raise its limit")]
     Full {
+        /// The map.
+        map: &'static str,
         /// The map's size.
         limit: u32,
     },

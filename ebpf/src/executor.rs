@@ -2,7 +2,7 @@
 
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
-    BackendId, BackendIndex, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
+    BackendId, BackendIndex, Contents, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
 };
 use tombolo_ebpf_layout::MAX_SLOTS_PER_TABLE;
 
@@ -16,21 +16,34 @@ use crate::convert;
 pub trait Executor: Send {
     /// Carries a plan out, in its order. A plan that does not fit the maps is refused as a whole; another error leaves
     /// the operations before it done, which every plan is safe for.
-    ///
-    /// Members are not kept: no program reads them before sticky choices exist.
     fn execute(&mut self, plan: &Plan) -> Result<(), DatapathError>;
 
-    /// How many connects were sent to a backend since it was put there.
+    /// All that the maps hold.
+    fn contents(&self) -> Result<Contents, DatapathError>;
+
+    /// How many connects, and sockets that sent datagrams without one, got this backend since it was put there.
     fn connects(&self, backend: BackendIndex) -> u64;
 
-    /// How many connects to a frontend were refused because no backend served, since the tables were made.
+    /// The same for a frontend, since it was put there.
+    fn service_connects(&self, service: ServiceIndex) -> u64;
+
+    /// How many connects and datagrams to a frontend were refused because no backend served, since it was put there.
     fn refused(&self, service: ServiceIndex) -> u64;
+
+    /// Has flows told whose random 32-bit word is below this: none at 0, all at `u32::MAX`.
+    fn set_sampling(&mut self, threshold: u32);
 
     /// What should never have happened.
     fn faults(&self) -> Faults;
 
     /// What `services` holds for a frontend.
     fn read_service(&self, frontend: &Frontend) -> Result<Option<ServiceEntry>, DatapathError>;
+
+    /// What `frontends` holds: the frontend that a service index was given to last.
+    fn read_frontend(&self, service: ServiceIndex) -> Option<Frontend>;
+
+    /// What `members` holds for a backend of a frontend's table.
+    fn read_member(&self, service: ServiceIndex, id: BackendId) -> Result<Option<BackendIndex>, DatapathError>;
 
     /// What `switch` holds.
     fn read_switch(&self, service: ServiceIndex) -> SwitchEntry;
@@ -49,6 +62,12 @@ pub struct Faults {
     pub broken_tables: u64,
     /// Connects translated without room to remember what was dialled, so that `getpeername` shows the backend.
     pub reverse_full: u64,
+    /// Datagrams translated without room to remember what they named, so that an answer shows the backend.
+    pub unconnected_full: u64,
+    /// Sticky clients whose choice could not be kept.
+    pub affinity_full: u64,
+    /// Sampled flows that nobody read in time.
+    pub events_lost: u64,
 }
 
 /// Whether every place and value of a plan fits, before anything of it is done.
@@ -77,7 +96,11 @@ pub(crate) fn check(plan: &Plan, limits: &Limits) -> Result<(), DatapathError> {
                 within("services", entry.index.0.into(), limits.services)?;
                 convert::service_value(*entry)?;
             }
-            Op::DeleteService { .. } | Op::PutMember { .. } | Op::DeleteMember { .. } => {}
+            Op::PutMember { service, index, .. } => {
+                within("switch", service.0.into(), limits.services)?;
+                backend(*index)?;
+            }
+            Op::DeleteService { .. } | Op::DeleteMember { .. } => {}
         }
     }
     Ok(())

@@ -2,31 +2,40 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData};
-use tombolo_core::model::Frontend;
-use tombolo_core::tables::{BackendIndex, Limits, Op, ServiceEntry};
-use tombolo_ebpf_layout::{Backend, FAULTS, ServiceValue, SwitchValue};
+use tombolo_core::model::{BackendKey, Frontend};
+use tombolo_core::tables::{BackendId, BackendIndex, Limits, Op, ServiceEntry, ServiceIndex};
+use tombolo_ebpf_layout::{
+    Backend, CONTROLS, Control, FAULTS, FrontendKey, FrontendPlace, MemberKey, SKIP_LEVELS, ServiceValue, SwitchValue,
+};
 
 use crate::mapped::Words;
 use crate::sys::WordMap;
 use crate::{DatapathError, convert, sys};
 
+/// The size of `skip`, from the object.
+const MOST_SKIPPED: u32 = 1024;
+
 /// All maps that user space reads or writes; `reverse` is the programs' own, and only counted.
 #[derive(Debug)]
 pub(crate) struct Maps {
+    limits: Limits,
     services: WordMap<20>,
-    /// The size of `services`.
-    limit: u32,
+    members: WordMap<16>,
+    skip: WordMap<8>,
     reverse: OwnedFd,
+    frontends: Words,
     pub(crate) switch: Words,
     pub(crate) slots: Words,
     backends: Words,
     pub(crate) stats: Words,
+    pub(crate) service_stats: Words,
     pub(crate) refused: Words,
     pub(crate) faults: Words,
+    control: Words,
 }
 
 impl Maps {
@@ -35,22 +44,42 @@ impl Maps {
     #[expect(unsafe_code, reason = "the sizes of a map's keys and values")]
     pub(crate) fn of(ebpf: &Ebpf, limits: &Limits) -> Result<Self, DatapathError> {
         let services = data(ebpf.map("services"), "services")?;
+        let members = data(ebpf.map("members"), "members")?;
+        let skip = data(ebpf.map("skip"), "skip")?;
         Ok(Self {
+            limits: *limits,
             // SAFETY: the object has this program's layout, in which keys of `services` have 20 and values 8 bytes.
             services: unsafe { WordMap::new(services) },
-            limit: limits.services,
+            // SAFETY: as above; keys of `members` have 16 and values 8 bytes.
+            members: unsafe { WordMap::new(members) },
+            // SAFETY: as above; keys and values of `skip` have 8 bytes.
+            skip: unsafe { WordMap::new(skip) },
             reverse: data(ebpf.map("reverse"), "reverse")?,
+            frontends: words(ebpf, "frontends", limits.services, FrontendPlace::WORDS)?,
             switch: words(ebpf, "switch", limits.services, 1)?,
             slots: words(ebpf, "slots", limits.slots, 1)?,
             backends: words(ebpf, "backends", limits.backends, Backend::WORDS)?,
             stats: words(ebpf, "stats", limits.backends, 1)?,
+            service_stats: words(ebpf, "service_stats", limits.services, 1)?,
             refused: words(ebpf, "refused", limits.services, 1)?,
             faults: words(ebpf, "faults", FAULTS, 1)?,
+            control: words(ebpf, "control", CONTROLS, 1)?,
         })
     }
 
-    /// Carries out one operation on an array, whose places were checked. A switch comes after all that it leads to.
-    pub(crate) fn write(&self, op: &Op) -> Result<(), DatapathError> {
+    /// Carries out operations of one kind, whose places were checked; those on a hash map in one system call. A switch
+    /// comes after all that it leads to.
+    pub(crate) fn write(&self, ops: &[Op]) -> Result<(), DatapathError> {
+        match ops.first() {
+            Some(Op::PutService { .. }) => self.put_services(ops),
+            Some(Op::DeleteService { .. }) => self.delete_services(ops),
+            Some(Op::PutMember { .. }) => self.put_members(ops),
+            Some(Op::DeleteMember { .. }) => self.delete_members(ops),
+            _ => ops.iter().try_for_each(|op| self.write_array(op)),
+        }
+    }
+
+    fn write_array(&self, op: &Op) -> Result<(), DatapathError> {
         match op {
             Op::PutBackend { index, id, backend } => {
                 self.write_backend(*index, convert::backend(*id, backend).to_words());
@@ -66,49 +95,132 @@ impl Maps {
                 let value = convert::switch_value(*entry)?;
                 self.switch[service.0 as usize].store(value.to_raw(), Ordering::Release);
             }
-            Op::DeleteService { frontend } => {
-                let key = convert::frontend_key(frontend).to_bytes();
-                self.services.delete(&key).map_err(call("BPF_MAP_DELETE_ELEM"))?;
-            }
-            Op::PutService { frontend, entry } => self.put_services(&[(*frontend, *entry)])?,
-            Op::PutMember { .. } | Op::DeleteMember { .. } => {}
+            Op::PutService { .. } | Op::DeleteService { .. } | Op::PutMember { .. } | Op::DeleteMember { .. } => {}
         }
         Ok(())
     }
 
     fn write_backend(&self, index: BackendIndex, words: [u64; Backend::WORDS]) {
-        let place = index.0 as usize * Backend::WORDS;
-        for (word, value) in self.backends[place..].iter().zip(words) {
-            word.store(value, Ordering::Relaxed);
-        }
+        store(&self.backends[index.0 as usize * Backend::WORDS..], words);
     }
 
-    /// Makes frontends known, many in one call.
-    pub(crate) fn put_services(&self, services: &[(Frontend, ServiceEntry)]) -> Result<(), DatapathError> {
-        let keys: Vec<_> = services.iter().map(|(frontend, _)| convert::frontend_key(frontend).to_bytes()).collect();
-        let values = services
-            .iter()
-            .map(|(_, entry)| convert::service_value(*entry).map(ServiceValue::to_raw))
-            .collect::<Result<Vec<_>, _>>()?;
-        self.services.put(&keys, &values).map_err(|source| match source.raw_os_error() {
-            Some(libc::E2BIG) => DatapathError::Full { limit: self.limit },
-            _ => call("BPF_MAP_UPDATE_BATCH")(source),
-        })
+    /// Makes frontends known. Each takes its index first, so that whoever finds the entry finds it there.
+    fn put_services(&self, ops: &[Op]) -> Result<(), DatapathError> {
+        let put = |op: &Op| if let Op::PutService { frontend, entry } = op { Some((*frontend, *entry)) } else { None };
+        let (mut keys, mut values) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
+        for (frontend, entry) in ops.iter().filter_map(put) {
+            values.push(convert::service_value(entry)?.to_raw());
+            let key = convert::frontend_key(&frontend);
+            self.take_index(entry.index, &key);
+            keys.push(key.to_bytes());
+        }
+        self.services.put(&keys, &values).map_err(full_or("services", self.limits.services))
+    }
+
+    /// Gives a service index to a frontend, and clears what the one before it counted.
+    fn take_index(&self, index: ServiceIndex, key: &FrontendKey) {
+        if self.frontend(index) == Some(*key) {
+            return;
+        }
+        let place = index.0 as usize;
+        store(&self.frontends[place * FrontendPlace::WORDS..], FrontendPlace::to_words(key));
+        self.service_stats[place].store(0, Ordering::Relaxed);
+        self.refused[place].store(0, Ordering::Relaxed);
+    }
+
+    fn delete_services(&self, ops: &[Op]) -> Result<(), DatapathError> {
+        let key = |op: &Op| match op {
+            Op::DeleteService { frontend } => Some(convert::frontend_key(frontend).to_bytes()),
+            _ => None,
+        };
+        let keys: Vec<_> = ops.iter().filter_map(key).collect();
+        self.services.delete_all(&keys).map_err(call("BPF_MAP_DELETE_BATCH", "services"))
+    }
+
+    fn put_members(&self, ops: &[Op]) -> Result<(), DatapathError> {
+        let put = |op: &Op| match op {
+            Op::PutMember { service, id, index } => {
+                Some((convert::member_key(*service, *id).to_bytes(), u64::from(index.0)))
+            }
+            _ => None,
+        };
+        let (keys, values): (Vec<_>, Vec<_>) = ops.iter().filter_map(put).unzip();
+        self.members.put(&keys, &values).map_err(full_or("members", self.limits.members))
+    }
+
+    fn delete_members(&self, ops: &[Op]) -> Result<(), DatapathError> {
+        let key = |op: &Op| match op {
+            Op::DeleteMember { service, id } => Some(convert::member_key(*service, *id).to_bytes()),
+            _ => None,
+        };
+        let keys: Vec<_> = ops.iter().filter_map(key).collect();
+        self.members.delete_all(&keys).map_err(call("BPF_MAP_DELETE_BATCH", "members"))
+    }
+
+    /// Tells the programs something that they read at every connect.
+    pub(crate) fn set(&self, control: Control, word: u64) {
+        self.control[control as usize].store(word, Ordering::Relaxed);
+    }
+
+    /// Leaves the processes in and below these cgroups alone, each given by its level below the root, which is 0, and
+    /// its id; and no others.
+    pub(crate) fn leave_alone(&self, cgroups: &[(u32, u64)]) -> Result<(), DatapathError> {
+        let outside = |level: &(u32, u64)| level.0 >= SKIP_LEVELS;
+        if let Some((level, _)) = cgroups.iter().copied().find(outside) {
+            return Err(DatapathError::Outside { map: "skip levels", index: level.into(), limit: SKIP_LEVELS });
+        }
+        let keys: Vec<_> = cgroups.iter().map(|(_, id)| id.to_ne_bytes()).collect();
+        let old = self.skip.entries().map_err(call("BPF_MAP_LOOKUP_BATCH", "skip"))?;
+        let gone: Vec<_> = old.into_iter().map(|(key, _)| key).filter(|key| !keys.contains(key)).collect();
+        self.skip.put(&keys, &vec![1; keys.len()]).map_err(full_or("skip", MOST_SKIPPED))?;
+        let levels = cgroups.iter().fold(0_u64, |levels, (level, _)| levels | 1 << level);
+        self.set(Control::SkipLevels, levels);
+        self.skip.delete_all(&gone).map_err(call("BPF_MAP_DELETE_BATCH", "skip"))
     }
 
     pub(crate) fn service(&self, frontend: &Frontend) -> Result<Option<ServiceValue>, DatapathError> {
         let key = convert::frontend_key(frontend).to_bytes();
-        let found = self.services.get(&key).map_err(call("BPF_MAP_LOOKUP_ELEM"))?;
+        let found = self.services.get(&key).map_err(call("BPF_MAP_LOOKUP_ELEM", "services"))?;
         Ok(found.map(ServiceValue::from_raw))
+    }
+
+    /// All frontends, ascending.
+    pub(crate) fn services(&self) -> Result<Vec<(Frontend, ServiceEntry)>, DatapathError> {
+        let entries = self.services.entries().map_err(call("BPF_MAP_LOOKUP_BATCH", "services"))?;
+        let service = |(key, value): ([u8; 20], u64)| {
+            let frontend = convert::frontend(&FrontendKey::from_bytes(&key))?;
+            Some((frontend, convert::service_entry(ServiceValue::from_raw(value))))
+        };
+        let mut services: Vec<_> = entries.into_iter().filter_map(service).collect();
+        services.sort_unstable_by_key(|(frontend, _)| *frontend);
+        Ok(services)
+    }
+
+    pub(crate) fn member(&self, service: ServiceIndex, id: BackendId) -> Result<Option<BackendIndex>, DatapathError> {
+        let key = convert::member_key(service, id).to_bytes();
+        let found = self.members.get(&key).map_err(call("BPF_MAP_LOOKUP_ELEM", "members"))?;
+        Ok(found.map(|index| BackendIndex(index as u32)))
+    }
+
+    /// All members, ascending.
+    pub(crate) fn members(&self) -> Result<Vec<(ServiceIndex, BackendId, BackendIndex)>, DatapathError> {
+        let entries = self.members.entries().map_err(call("BPF_MAP_LOOKUP_BATCH", "members"))?;
+        let member = |(key, index): ([u8; 16], u64)| {
+            let key = MemberKey::from_bytes(&key);
+            (ServiceIndex(key.service()), BackendId(key.id()), BackendIndex(index as u32))
+        };
+        let mut members: Vec<_> = entries.into_iter().map(member).collect();
+        members.sort_unstable();
+        Ok(members)
     }
 
     /// How many sockets `reverse` holds.
     pub(crate) fn remembered(&self) -> Result<usize, DatapathError> {
-        sys::count_word_keys(&self.reverse).map_err(|source| DatapathError::Call {
-            call: "BPF_MAP_GET_NEXT_KEY",
-            object: "reverse",
-            source,
-        })
+        sys::count_word_keys(&self.reverse).map_err(call("BPF_MAP_GET_NEXT_KEY", "reverse"))
+    }
+
+    pub(crate) fn frontend(&self, service: ServiceIndex) -> Option<FrontendKey> {
+        FrontendPlace::from_words(load(&self.frontends, service.0)?)
     }
 
     pub(crate) fn switch(&self, service: u32) -> Option<SwitchValue> {
@@ -116,14 +228,42 @@ impl Maps {
     }
 
     pub(crate) fn backend(&self, index: u32) -> Option<Backend> {
-        let (places, _) = self.backends.as_chunks::<{ Backend::WORDS }>();
-        let words = places.get(index as usize)?;
-        Some(Backend::from_words(words.each_ref().map(|word| word.load(Ordering::Relaxed))))
+        load(&self.backends, index).map(Backend::from_words)
+    }
+
+    /// All backends that are somewhere, by their places.
+    pub(crate) fn backends(&self) -> Vec<(BackendIndex, BackendId, BackendKey)> {
+        let backend = |index| {
+            let (id, key) = convert::backend_key(&self.backend(index)?)?;
+            Some((BackendIndex(index), id, key))
+        };
+        (0..self.limits.backends).filter_map(backend).collect()
     }
 }
 
-fn call(call: &'static str) -> impl Fn(io::Error) -> DatapathError {
-    move |source| DatapathError::Call { call, object: "services", source }
+fn store<const N: usize>(place: &[AtomicU64], words: [u64; N]) {
+    for (word, value) in place.iter().zip(words) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+/// A value of several words; `None` outside the map.
+fn load<const N: usize>(map: &Words, index: u32) -> Option<[u64; N]> {
+    let (places, _) = map.as_chunks::<N>();
+    let words = places.get(index as usize)?;
+    Some(words.each_ref().map(|word| word.load(Ordering::Relaxed)))
+}
+
+fn call(call: &'static str, object: &'static str) -> impl Fn(io::Error) -> DatapathError {
+    move |source| DatapathError::Call { call, object, source }
+}
+
+/// What an update's failure means.
+fn full_or(map: &'static str, limit: u32) -> impl Fn(io::Error) -> DatapathError {
+    move |source| match source.raw_os_error() {
+        Some(libc::E2BIG) => DatapathError::Full { map, limit },
+        _ => DatapathError::Call { call: "BPF_MAP_UPDATE_BATCH", object: map, source },
+    }
 }
 
 /// The descriptor of a map.

@@ -1,10 +1,11 @@
 //! The same tables in memory, for a node without eBPF.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
-    BackendId, BackendIndex, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
+    BackendId, BackendIndex, Contents, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
 };
 
 use crate::DatapathError;
@@ -16,9 +17,11 @@ use crate::executor::{self, Executor, Faults};
 pub struct MemoryDatapath {
     limits: Limits,
     services: BTreeMap<Frontend, ServiceEntry>,
+    frontends: BTreeMap<ServiceIndex, Frontend>,
     switch: BTreeMap<ServiceIndex, SwitchEntry>,
     slots: BTreeMap<u32, BackendIndex>,
     backends: BTreeMap<BackendIndex, (BackendId, BackendKey)>,
+    members: BTreeMap<(ServiceIndex, BackendId), BackendIndex>,
 }
 
 impl MemoryDatapath {
@@ -27,9 +30,11 @@ impl MemoryDatapath {
         Self {
             limits,
             services: BTreeMap::new(),
+            frontends: BTreeMap::new(),
             switch: BTreeMap::new(),
             slots: BTreeMap::new(),
             backends: BTreeMap::new(),
+            members: BTreeMap::new(),
         }
     }
 
@@ -46,28 +51,72 @@ impl MemoryDatapath {
                 self.switch.insert(*service, *entry);
             }
             Op::PutService { frontend, entry } => {
-                let limit = self.limits.services;
-                if self.services.len() >= limit as usize && !self.services.contains_key(frontend) {
-                    return Err(DatapathError::Full { limit });
-                }
-                self.services.insert(*frontend, *entry);
+                put("services", &mut self.services, self.limits.services, *frontend, *entry)?;
             }
             Op::DeleteService { frontend } => {
                 self.services.remove(frontend);
             }
-            Op::PutMember { .. } | Op::DeleteMember { .. } => {}
+            Op::PutMember { service, id, index } => {
+                put("members", &mut self.members, self.limits.members, (*service, *id), *index)?;
+            }
+            Op::DeleteMember { service, id } => {
+                self.members.remove(&(*service, *id));
+            }
         }
         Ok(())
     }
 }
 
+/// Writes an entry, if it is there or there is room for it.
+fn put<K: Ord, V>(
+    name: &'static str,
+    map: &mut BTreeMap<K, V>,
+    limit: u32,
+    key: K,
+    value: V,
+) -> Result<(), DatapathError> {
+    if map.len() >= limit as usize && !map.contains_key(&key) {
+        return Err(DatapathError::Full { map: name, limit });
+    }
+    map.insert(key, value);
+    Ok(())
+}
+
 impl Executor for MemoryDatapath {
     fn execute(&mut self, plan: &Plan) -> Result<(), DatapathError> {
         executor::check(plan, &self.limits)?;
-        plan.ops.iter().try_for_each(|op| self.write(op))
+        for run in plan.ops.chunk_by(|a, b| discriminant(a) == discriminant(b)) {
+            // As in the kernel, where a run of services is one call: all take their indexes first.
+            for op in run {
+                if let Op::PutService { frontend, entry } = op {
+                    self.frontends.insert(entry.index, *frontend);
+                }
+            }
+            run.iter().try_for_each(|op| self.write(op))?;
+        }
+        Ok(())
+    }
+
+    fn contents(&self) -> Result<Contents, DatapathError> {
+        let table = |entry: &ServiceEntry| {
+            let switch = self.read_switch(entry.index);
+            (entry.index, (switch, self.read_slots(SlotBase(switch.base), switch.count)))
+        };
+        let place = |entry: &ServiceEntry| Some((entry.index, self.read_frontend(entry.index)?));
+        Ok(Contents {
+            frontends: self.services.values().filter_map(place).collect(),
+            services: self.services.iter().map(|(frontend, entry)| (*frontend, *entry)).collect(),
+            tables: self.services.values().map(table).collect(),
+            backends: self.backends.iter().map(|(index, (id, key))| (*index, *id, *key)).collect(),
+            members: self.members.iter().map(|((service, id), index)| (*service, *id, *index)).collect(),
+        })
     }
 
     fn connects(&self, _: BackendIndex) -> u64 {
+        0
+    }
+
+    fn service_connects(&self, _: ServiceIndex) -> u64 {
         0
     }
 
@@ -75,12 +124,22 @@ impl Executor for MemoryDatapath {
         0
     }
 
+    fn set_sampling(&mut self, _: u32) {}
+
     fn faults(&self) -> Faults {
         Faults::default()
     }
 
     fn read_service(&self, frontend: &Frontend) -> Result<Option<ServiceEntry>, DatapathError> {
         Ok(self.services.get(frontend).copied())
+    }
+
+    fn read_frontend(&self, service: ServiceIndex) -> Option<Frontend> {
+        self.frontends.get(&service).copied()
+    }
+
+    fn read_member(&self, service: ServiceIndex, id: BackendId) -> Result<Option<BackendIndex>, DatapathError> {
+        Ok(self.members.get(&(service, id)).copied())
     }
 
     fn read_switch(&self, service: ServiceIndex) -> SwitchEntry {

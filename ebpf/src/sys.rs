@@ -12,10 +12,11 @@ pub(crate) use object::*;
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
@@ -160,33 +161,70 @@ impl<const K: usize> WordMap<K> {
         absent_is_none(unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }).map(|found| found.then_some(value))
     }
 
-    /// Deletes a key; whether it was there.
-    pub(crate) fn delete(&self, key: &[u8; K]) -> io::Result<bool> {
-        let mut attr = element(&self.0, key, 0);
-        // SAFETY: the key has `K` bytes, as the map wants, and outlives the call.
-        absent_is_none(unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attr) })
-    }
-
-    /// Writes many keys at once.
+    /// Writes many keys at once, in their order; those before one that fails are written.
     pub(crate) fn put(&self, keys: &[[u8; K]], values: &[u64]) -> io::Result<()> {
         let mut done = 0;
         while done < keys.len().min(values.len()) {
             let (keys, values) = (&keys[done..], &values[done..]);
-            let mut attr = Batch {
-                in_batch: 0,
-                out_batch: 0,
-                keys: keys.as_ptr() as u64,
-                values: values.as_ptr() as u64,
-                count: u32::try_from(keys.len().min(values.len())).unwrap_or(u32::MAX),
-                map_fd: self.0.as_raw_fd().cast_unsigned(),
-                elem_flags: 0,
-                flags: 0,
-            };
+            let mut attr = self.batch(keys.as_ptr() as u64, values.as_ptr() as u64, keys.len().min(values.len()));
             // SAFETY: `count` keys of `K` bytes and as many values of 8 lie at these addresses and outlive the call.
             unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attr) }?;
             done += attr.count as usize;
         }
         Ok(())
+    }
+
+    /// Deletes many keys at once; those that are absent are passed over.
+    pub(crate) fn delete_all(&self, keys: &[[u8; K]]) -> io::Result<()> {
+        let mut done = 0;
+        while done < keys.len() {
+            let keys = &keys[done..];
+            let mut attr = self.batch(keys.as_ptr() as u64, 0, keys.len());
+            // SAFETY: `count` keys of `K` bytes lie at this address and outlive the call.
+            let found = absent_is_none(unsafe { bpf(BPF_MAP_DELETE_BATCH, &mut attr) })?;
+            // At an absent key the kernel stops, having deleted `count`.
+            done += attr.count as usize + usize::from(!found);
+        }
+        Ok(())
+    }
+
+    /// All keys with their values, in no order. Nobody may write meanwhile.
+    pub(crate) fn entries(&self) -> io::Result<Vec<([u8; K], u64)>> {
+        let (mut all, mut room, mut from) = (Vec::new(), 4096, None);
+        loop {
+            let (mut keys, mut values, mut next) = (vec![[0; K]; room], vec![0_u64; room], 0_u32);
+            let mut attr = self.batch(keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64, room);
+            attr.in_batch = from.as_ref().map_or(0, |from: &u32| std::ptr::from_ref(from) as u64);
+            attr.out_batch = (&raw mut next) as u64;
+            // SAFETY: there is room for `count` keys of `K` bytes and as many values of 8, and for the place of four
+            // bytes that a hash map's batches end and begin at; all outlive the call.
+            let more = match absent_is_none(unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }) {
+                // One bucket of the map has more than there is room for.
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                other => other?,
+            };
+            all.extend(keys.into_iter().zip(values).take(attr.count as usize));
+            if !more {
+                return Ok(all);
+            }
+            from = Some(next);
+        }
+    }
+
+    fn batch(&self, keys: u64, values: u64, count: usize) -> Batch {
+        Batch {
+            in_batch: 0,
+            out_batch: 0,
+            keys,
+            values,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            map_fd: self.0.as_raw_fd().cast_unsigned(),
+            elem_flags: 0,
+            flags: 0,
+        }
     }
 }
 

@@ -1,24 +1,47 @@
-//! The decision of a connect: from what a client dials to what becomes of it.
+//! The decision of a connect or a datagram: from what a client dials to what becomes of it.
 
-use crate::{Backend, FrontendKey, ServiceValue, SwitchValue};
+use crate::{Affinity, AffinityKey, Backend, FrontendKey, MemberKey, ServiceValue, SwitchValue};
 
 /// The maps as a connect reads them.
 pub trait Maps {
     /// The entry of a frontend.
     fn service(&self, key: &FrontendKey) -> Option<ServiceValue>;
+    /// Whether a service index is this frontend's.
+    fn is_frontend(&self, service: u32, key: &FrontendKey) -> bool;
     /// A table's range, in one load; `None` outside the map.
     fn switch(&self, service: u32) -> Option<SwitchValue>;
     /// The index of the backend in a slot; `None` outside the map.
     fn slot(&self, position: u32) -> Option<u32>;
     /// A backend; `None` outside the map.
     fn backend(&self, index: u32) -> Option<Backend>;
+    /// What a client got last.
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+    /// The index of a backend, while it belongs to a frontend's table.
+    fn member(&self, key: &MemberKey) -> Option<u32>;
+}
+
+/// Who connects. Nothing here is asked before it matters.
+pub trait Client {
+    /// Whether the process is one that is left alone.
+    fn skipped(&self) -> bool;
+    /// The word that picks a slot.
+    fn word(&self, service: u32, generation: u16) -> u32;
+    /// The cookie of its network namespace, by which sticky choices know it.
+    fn netns(&self) -> u64;
+    /// Nanoseconds of the machine's monotonic clock.
+    fn now(&self) -> u64;
 }
 
 /// What becomes of a connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Left as it is.
+    /// Left as it is: no frontend of ours, or a process that is left alone.
     Pass,
+    /// Left as it is, since no backend serves and the service says so.
+    PassEmpty {
+        /// The service index.
+        service: u32,
+    },
     /// No backend serves: connection refused.
     Refuse {
         /// The service index.
@@ -26,127 +49,118 @@ pub enum Verdict {
     },
     /// Translated.
     To {
+        /// The service index.
+        service: u32,
         /// The backend's index.
         index: u32,
         /// The backend.
         backend: Backend,
+        /// What becomes of the client's affinity.
+        stick: Stick,
     },
     /// The table leads outside the maps, to no backend, or to one of the other family: refused, and counted as a fault.
-    Broken,
+    Broken {
+        /// The service index.
+        service: u32,
+    },
 }
 
-/// Decides a connect. `switch` is read once, and everything read after it follows from that one word.
+/// What becomes of a client's affinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stick {
+    /// The service has none.
+    No,
+    /// The client stays with its backend: the entry is used now.
+    Stay(AffinityKey, u64),
+    /// The client got a backend anew: the entry is written.
+    New(AffinityKey, Affinity),
+}
+
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+
+/// Decides. `switch` is read once, and everything read after it follows from that one word.
 #[inline(always)]
-pub fn decide<M: Maps>(maps: &M, key: &FrontendKey, random: impl FnOnce() -> u32) -> Verdict {
-    let Some(service) = maps.service(key) else { return Verdict::Pass };
-    let Some(switch) = maps.switch(service.index()) else { return Verdict::Broken };
-    if switch.count() == 0 {
-        return if service.pass() { Verdict::Pass } else { Verdict::Refuse { service: service.index() } };
+pub fn decide<M: Maps, C: Client>(maps: &M, client: &C, key: &FrontendKey) -> Verdict {
+    let Some(entry) = entry(maps, key) else { return Verdict::Pass };
+    if client.skipped() {
+        return Verdict::Pass;
     }
-    let Some(position) = switch.pick(random()) else { return Verdict::Broken };
-    let Some(index) = maps.slot(position) else { return Verdict::Broken };
-    match maps.backend(index) {
-        Some(backend) if backend.port != 0 && backend.addr.is_v4() == key.addr().is_v4() => {
-            Verdict::To { index, backend }
+    let service = entry.index();
+    let Some(switch) = maps.switch(service) else { return Verdict::Broken { service } };
+    if switch.count() == 0 {
+        return if entry.pass() { Verdict::PassEmpty { service } } else { Verdict::Refuse { service } };
+    }
+    if entry.affinity_seconds() == 0 {
+        return match pick(maps, client, key, service, switch) {
+            Some((index, backend)) => Verdict::To { service, index, backend, stick: Stick::No },
+            None => Verdict::Broken { service },
+        };
+    }
+    let (client_key, now) = (AffinityKey::new(client.netns(), service), client.now());
+    if let Some((index, backend)) = stay(maps, key, entry, &client_key, now) {
+        return Verdict::To { service, index, backend, stick: Stick::Stay(client_key, now) };
+    }
+    match pick(maps, client, key, service, switch) {
+        Some((index, backend)) => {
+            let stick = Stick::New(client_key, Affinity { id: backend.id, used: now });
+            Verdict::To { service, index, backend, stick }
         }
-        _ => Verdict::Broken,
+        None => Verdict::Broken { service },
+    }
+}
+
+/// The entry of a frontend, when it is really its own.
+///
+/// A hash map may give the place of an entry that is replaced or deleted to another key while a program looks at it. What
+/// was found is then another frontend's; this one's, if it is still there, is found by looking again.
+#[inline(always)]
+fn entry<M: Maps>(maps: &M, key: &FrontendKey) -> Option<ServiceValue> {
+    let entry = maps.service(key)?;
+    if maps.is_frontend(entry.index(), key) {
+        return Some(entry);
+    }
+    maps.service(key).filter(|entry| maps.is_frontend(entry.index(), key))
+}
+
+/// The backend of a sticky client, while it is a member of the table and the client came back in time.
+#[inline(always)]
+fn stay<M: Maps>(
+    maps: &M,
+    key: &FrontendKey,
+    entry: ServiceValue,
+    client: &AffinityKey,
+    now: u64,
+) -> Option<(u32, Backend)> {
+    let last = maps.affinity(client)?;
+    if now.saturating_sub(last.used) >= entry.affinity_seconds() as u64 * SECOND {
+        return None;
+    }
+    let index = maps.member(&MemberKey::new(entry.index(), last.id))?;
+    let backend = usable(maps, key, index)?;
+    if backend.id == last.id { Some((index, backend)) } else { None }
+}
+
+#[inline(always)]
+fn pick<M: Maps, C: Client>(
+    maps: &M,
+    client: &C,
+    key: &FrontendKey,
+    service: u32,
+    switch: SwitchValue,
+) -> Option<(u32, Backend)> {
+    let index = maps.slot(switch.pick(client.word(service, switch.generation()))?)?;
+    Some((index, usable(maps, key, index)?))
+}
+
+/// A backend that a client of this frontend can be sent to.
+#[inline(always)]
+fn usable<M: Maps>(maps: &M, key: &FrontendKey, index: u32) -> Option<Backend> {
+    match maps.backend(index) {
+        Some(backend) if backend.port != 0 && backend.addr.is_v4() == key.addr().is_v4() => Some(backend),
+        _ => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use std::vec::Vec;
-
-    use super::{Maps, Verdict, decide};
-    use crate::{Address, Backend, FrontendKey, ServiceValue, SwitchValue, TCP};
-
-    /// Maps of one frontend.
-    struct One {
-        key: FrontendKey,
-        service: ServiceValue,
-        switch: SwitchValue,
-        slots: Vec<u32>,
-        backends: Vec<Backend>,
-    }
-
-    impl Maps for One {
-        fn service(&self, key: &FrontendKey) -> Option<ServiceValue> {
-            (*key == self.key).then_some(self.service)
-        }
-        fn switch(&self, service: u32) -> Option<SwitchValue> {
-            (service == 0).then_some(self.switch)
-        }
-        fn slot(&self, position: u32) -> Option<u32> {
-            self.slots.get(position as usize).copied()
-        }
-        fn backend(&self, index: u32) -> Option<Backend> {
-            self.backends.get(index as usize).copied()
-        }
-    }
-
-    fn v4(last: u8) -> Address {
-        Address::from_v4(u32::from_ne_bytes([10, 0, 0, last]))
-    }
-
-    fn frontend() -> FrontendKey {
-        FrontendKey::new(v4(1), 80_u16.to_be(), TCP)
-    }
-
-    /// A table of `count` slots from `base` over slots 0, 1, 1, 2, 9 of three backends, the last an IPv6 one.
-    fn maps(base: u32, count: u32) -> One {
-        let v6 = Address::from_octets(*b"0123456789abcdef");
-        One {
-            key: frontend(),
-            service: ServiceValue::new(0, false, 0).unwrap(),
-            switch: SwitchValue::new(base, count, 7).unwrap(),
-            slots: Vec::from([0, 1, 1, 2, 9]),
-            backends: [v4(10), v4(11), v6].map(|a| Backend::new(1, a, 8080_u16.to_be(), TCP, 1)).into(),
-        }
-    }
-
-    fn index(verdict: Verdict) -> Option<u32> {
-        if let Verdict::To { index, .. } = verdict { Some(index) } else { None }
-    }
-
-    #[test]
-    fn every_slot_is_found_by_some_random_word() {
-        let maps = maps(0, 3);
-        let third = u32::MAX / 3;
-        let picks = [0, third + 1, u32::MAX].map(|random| index(decide(&maps, &frontend(), || random)));
-        assert_eq!(picks, [Some(0), Some(1), Some(1)]);
-    }
-
-    #[test]
-    fn what_is_not_a_frontend_is_left_alone() {
-        for other in [
-            FrontendKey::new(v4(2), 80_u16.to_be(), TCP),
-            FrontendKey::new(v4(1), 81_u16.to_be(), TCP),
-            FrontendKey::new(v4(1), 80_u16.to_be(), 17),
-        ] {
-            assert_eq!(decide(&maps(0, 3), &other, || 0), Verdict::Pass);
-        }
-    }
-
-    #[test]
-    fn an_empty_table_refuses_or_passes() {
-        let mut maps = maps(0, 0);
-        assert_eq!(decide(&maps, &frontend(), || 0), Verdict::Refuse { service: 0 });
-        maps.service = ServiceValue::new(0, true, 0).unwrap();
-        assert_eq!(decide(&maps, &frontend(), || 0), Verdict::Pass);
-    }
-
-    #[test]
-    fn a_broken_table_is_not_followed() {
-        // Outside `slots`; a backend outside `backends`; a backend of the other family.
-        for base in [5, 4, 3] {
-            assert_eq!(decide(&maps(base, 1), &frontend(), || 0), Verdict::Broken, "base {base}");
-        }
-        let mut no_switch = maps(0, 3);
-        no_switch.service = ServiceValue::new(1, false, 0).unwrap();
-        assert_eq!(decide(&no_switch, &frontend(), || 0), Verdict::Broken);
-        let mut erased = maps(0, 1);
-        erased.backends[0].port = 0;
-        assert_eq!(decide(&erased, &frontend(), || 0), Verdict::Broken);
-    }
-}
+mod tests;

@@ -43,6 +43,7 @@ impl ServiceValue {
     }
 
     /// ClientIP affinity in seconds, 0 = none.
+    #[inline(always)]
     pub const fn affinity_seconds(self) -> u32 {
         (self.0 >> (INDEX_BITS + FLAG_BITS)) as u32
     }
@@ -86,6 +87,7 @@ impl SwitchValue {
     }
 
     /// Counts the table's changes.
+    #[inline(always)]
     pub const fn generation(self) -> u16 {
         (self.0 >> (BASE_BITS + COUNT_BITS)) as u16
     }

@@ -33,6 +33,12 @@ impl FrontendKey {
         self.port
     }
 
+    /// The protocol by its IP number.
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
     /// The key as system calls take it.
     pub fn to_bytes(&self) -> [u8; 20] {
         let mut bytes = [0; 20];
@@ -40,6 +46,13 @@ impl FrontendKey {
         bytes[16..18].copy_from_slice(&self.port.to_ne_bytes());
         bytes[18] = self.protocol;
         bytes
+    }
+
+    /// A key from its bytes.
+    pub fn from_bytes(bytes: &[u8; 20]) -> Self {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&bytes[..16]);
+        Self::new(Address::from_octets(octets), u16::from_ne_bytes([bytes[16], bytes[17]]), bytes[18])
     }
 }
 
@@ -104,31 +117,84 @@ impl Backend {
     }
 }
 
-/// A value of `reverse`: what a translated socket dialled, and where it was sent.
-#[repr(C)]
+/// A value of `frontends`: who has a service index now. Aligned to words, since user space writes it as such.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reverse {
-    frontend: FrontendKey,
-    addr: Address,
-    port: u16,
-    zero: u16,
+pub struct FrontendPlace {
+    /// The frontend.
+    pub key: FrontendKey,
+    zero: u32,
 }
 
-const _: () = assert!(size_of::<Reverse>() == 40 && align_of::<Reverse>() == 4);
+const _: () = assert!(size_of::<FrontendPlace>() == 8 * FrontendPlace::WORDS);
 
-impl Reverse {
-    /// What a socket dialled and the backend it got.
-    #[inline(always)]
-    pub const fn new(frontend: FrontendKey, backend: &Backend) -> Self {
-        Self { frontend, addr: backend.addr, port: backend.port, zero: 0 }
+impl FrontendPlace {
+    /// The value's size in words of 8 bytes.
+    pub const WORDS: usize = 3;
+
+    /// The place as the words of the map.
+    pub fn to_words(key: &FrontendKey) -> [u64; Self::WORDS] {
+        let mut bytes = [0; 8 * Self::WORDS];
+        bytes[..20].copy_from_slice(&key.to_bytes());
+        let mut words = [0; Self::WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        words
     }
 
-    /// The frontend to show to a socket whose peer is `addr` and `port`.
-    ///
-    /// `None` for any other peer: a socket may have dialled another address after a failed connect.
+    /// The frontend in the words of the map; `None` where there never was one.
+    pub fn from_words(words: [u64; Self::WORDS]) -> Option<FrontendKey> {
+        let mut bytes = [0; 8 * Self::WORDS];
+        for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *bytes = word.to_ne_bytes();
+        }
+        let (key, _) = bytes.split_first_chunk::<20>()?;
+        let key = FrontendKey::from_bytes(key);
+        (key.protocol != 0).then_some(key)
+    }
+}
+
+/// A key of `members`: a backend of a frontend's table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberKey {
+    service: u32,
+    zero: u32,
+    id: u64,
+}
+
+const _: () = assert!(size_of::<MemberKey>() == 16);
+
+impl MemberKey {
+    /// A key of a service index and a backend's identity.
     #[inline(always)]
-    pub fn shown(&self, addr: Address, port: u16) -> Option<FrontendKey> {
-        if self.addr == addr && self.port == port { Some(self.frontend) } else { None }
+    pub const fn new(service: u32, id: u64) -> Self {
+        Self { service, zero: 0, id }
+    }
+
+    /// The service index.
+    pub const fn service(&self) -> u32 {
+        self.service
+    }
+
+    /// The backend's identity.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The key as system calls take it.
+    pub fn to_bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&self.service.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.id.to_ne_bytes());
+        bytes
+    }
+
+    /// A key from its bytes.
+    pub const fn from_bytes(bytes: &[u8; 16]) -> Self {
+        let [a, b, c, d, _, _, _, _, i, j, k, l, m, n, o, p] = *bytes;
+        Self::new(u32::from_ne_bytes([a, b, c, d]), u64::from_ne_bytes([i, j, k, l, m, n, o, p]))
     }
 }
 
@@ -136,7 +202,7 @@ impl Reverse {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Backend, FrontendKey, Reverse};
+    use super::{Backend, FrontendKey, FrontendPlace, MemberKey};
     use crate::{Address, TCP};
 
     #[test]
@@ -145,21 +211,21 @@ mod tests {
         assert_eq!(key.to_bytes(), *b"abcdefghijklmnop\x00\x50\x06\x00");
     }
 
-    #[test]
-    fn only_the_backend_is_shown_as_the_frontend() {
-        let frontend = FrontendKey::new(Address::from_v4(1), 80, TCP);
-        let backend = Backend::new(1, Address::from_v4(2), 8080, TCP, 1);
-        let reverse = Reverse::new(frontend, &backend);
-        assert_eq!(reverse.shown(backend.addr, backend.port), Some(frontend));
-        assert_eq!(reverse.shown(backend.addr, 81), None);
-        assert_eq!(reverse.shown(Address::from_v4(3), backend.port), None);
-    }
-
     proptest! {
         #[test]
         fn backends_come_back(id: u64, octets: [u8; 16], port: u16, protocol: u8, cluster: u16) {
             let backend = Backend::new(id, Address::from_octets(octets), port, protocol, cluster);
             prop_assert_eq!(Backend::from_words(backend.to_words()), backend);
+        }
+
+        #[test]
+        fn keys_come_back(octets: [u8; 16], port: u16, protocol: u8, service: u32, id: u64) {
+            let key = FrontendKey::new(Address::from_octets(octets), port, protocol);
+            prop_assert_eq!(FrontendKey::from_bytes(&key.to_bytes()), key);
+            let place = FrontendPlace::from_words(FrontendPlace::to_words(&key));
+            prop_assert_eq!(place, (protocol != 0).then_some(key));
+            let member = MemberKey::new(service, id);
+            prop_assert_eq!(MemberKey::from_bytes(&member.to_bytes()), member);
         }
     }
 }

@@ -1,41 +1,38 @@
-//! What the kernel runs when a process of the cgroup connects, asks for its peer, or closes a socket.
+//! What the kernel runs when a process of the cgroup connects, sends or receives a datagram, asks for its peer, or closes
+//! a socket.
 //!
-//! TCP only, MPTCP included: a UDP socket's connect and its datagrams are left untranslated. The decision itself is
-//! `tombolo_ebpf_layout::decide`; here are the hooks around it. See docs/design/datapath.md.
+//! TCP, MPTCP included, and UDP. The decision itself is `tombolo_ebpf_layout::decide`; here are the hooks around it. See
+//! docs/design/datapath.md.
 #![no_std]
 #![no_main]
 // `AtomicU64::fetch_add` does not exist for this target, which has an atomic add but no compare-and-swap.
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "the atomic add of the counters")]
 
+mod client;
+mod context;
+mod flow;
 mod maps;
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval, bpf_skc_to_mptcp_sock};
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use tombolo_ebpf_layout::{Address, Backend, Fault, FrontendKey, LAYOUT_MARK, Reverse, TCP, Verdict, decide};
+use tombolo_ebpf_layout::{
+    Address, Backend, Fault, FlowKind, FrontendKey, LAYOUT_MARK, Reverse, Stick, TCP, UDP, UnconnectedKey, Verdict,
+    decide,
+};
 
-use crate::maps::{Kernel, REVERSE, count_connect, count_fault, count_refused};
-
-const ALLOW: i32 = 1;
-const DENY: i32 = 0;
-const ECONNREFUSED: i32 = 111;
-
-/// Whether the kernel has `bpf_set_retval` (5.18); the loader sets it. Without it a refusal reads EPERM.
-#[unsafe(no_mangle)]
-static HAS_SET_RETVAL: u32 = 1;
-
-/// Whether the kernel has `bpf_skc_to_mptcp_sock` (5.19); the loader sets it.
-#[unsafe(no_mangle)]
-static HAS_SKC_TO_MPTCP: u32 = 1;
+use crate::client::{Connecting, Sending};
+use crate::context::{Family, V4, V6, allow, cookie, is_connected, is_mptcp, port, protocol, refuse};
+use crate::flow::tell;
+use crate::maps::{AFFINITY, Kernel, REVERSE, UNCONNECTED, count_connect, count_fault, count_refused};
 
 /// By this the loader knows that the object's maps are the ones it means.
 #[used]
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "tombolo_layout")]
-static LAYOUT: [u8; 24] = LAYOUT_MARK;
+static LAYOUT: [u8; 32] = LAYOUT_MARK;
 
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
@@ -44,192 +41,230 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// An IPv4 socket connects.
 #[cgroup_sock_addr(connect4)]
 fn connect4(ctx: SockAddrContext) -> i32 {
-    if !is_tcp(&ctx) {
-        return ALLOW;
-    }
-    // SAFETY: connect4 may read and write `user_ip4` and `user_port` of its context.
-    unsafe {
-        let addr = &raw mut (*ctx.sock_addr).user_ip4;
-        match connect(&ctx, Address::from_v4(addr.read_volatile())) {
-            Ok(None) => ALLOW,
-            Ok(Some(backend)) => {
-                addr.write_volatile(backend.addr.words()[3]);
-                set_port(&ctx, backend.port);
-                ALLOW
-            }
-            Err(Refused) => refuse(),
-        }
-    }
+    connect::<V4>(&ctx)
 }
 
 /// An IPv6 socket connects; to `::ffff:a.b.c.d` too, which is what a JVM dials.
 #[cgroup_sock_addr(connect6)]
 fn connect6(ctx: SockAddrContext) -> i32 {
-    if !is_tcp(&ctx) {
-        return ALLOW;
-    }
-    match connect(&ctx, read_ip6(ctx.sock_addr)) {
-        Ok(None) => ALLOW,
-        Ok(Some(backend)) => {
-            write_ip6(ctx.sock_addr, backend.addr);
-            set_port(&ctx, backend.port);
-            ALLOW
-        }
-        Err(Refused) => refuse(),
-    }
+    connect::<V6>(&ctx)
+}
+
+/// A UDP socket sends to an IPv4 address; an IPv6 socket to `::ffff:a.b.c.d` too.
+#[cgroup_sock_addr(sendmsg4)]
+fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    send::<V4>(&ctx)
+}
+
+/// A UDP socket sends to an IPv6 address.
+#[cgroup_sock_addr(sendmsg6)]
+fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    send::<V6>(&ctx)
+}
+
+/// An IPv4 UDP socket receives, and asks from whom.
+#[cgroup_sock_addr(recvmsg4)]
+fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    receive::<V4>(&ctx)
+}
+
+/// An IPv6 UDP socket receives, and asks from whom; what comes from an IPv4 address is mapped.
+#[cgroup_sock_addr(recvmsg6)]
+fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    receive::<V6>(&ctx)
 }
 
 /// An IPv4 socket asks for its peer.
 #[cgroup_sock_addr(getpeername4)]
 fn getpeername4(ctx: SockAddrContext) -> i32 {
-    // SAFETY: getpeername4 may read and write `user_ip4` and `user_port` of its context.
-    unsafe {
-        let addr = &raw mut (*ctx.sock_addr).user_ip4;
-        if let Some(frontend) = shown(&ctx, Address::from_v4(addr.read_volatile())) {
-            addr.write_volatile(frontend.addr().words()[3]);
-            set_port(&ctx, frontend.port());
-        }
-    }
-    ALLOW
+    peer::<V4>(&ctx)
 }
 
 /// An IPv6 socket asks for its peer; one that dialled a mapped address is answered with a mapped one.
 #[cgroup_sock_addr(getpeername6)]
 fn getpeername6(ctx: SockAddrContext) -> i32 {
-    if let Some(frontend) = shown(&ctx, read_ip6(ctx.sock_addr)) {
-        write_ip6(ctx.sock_addr, frontend.addr());
-        set_port(&ctx, frontend.port());
-    }
-    ALLOW
+    peer::<V6>(&ctx)
 }
 
 /// A socket is released: its `reverse` entry goes with it.
 #[cgroup_sock(sock_release)]
 fn sock_release(ctx: SockContext) -> i32 {
     // SAFETY: a cgroup_sock program may read `protocol` of its context.
-    if unsafe { (*ctx.sock).protocol } != u32::from(TCP) {
-        return ALLOW;
+    let protocol = unsafe { (*ctx.sock).protocol };
+    if protocol == u32::from(TCP) || protocol == u32::from(UDP) {
+        // SAFETY: the helper takes this context.
+        forget(unsafe { bpf_get_socket_cookie(ctx.as_ptr()) });
     }
-    // SAFETY: the helper takes this context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    allow()
+}
+
+#[inline(always)]
+fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
+    let Some(protocol) = protocol(ctx) else { return allow() };
+    let frontend = FrontendKey::new(F::address(ctx), port(ctx), protocol);
+    match decide(&Kernel, &Connecting(ctx), &frontend) {
+        Verdict::To { service, index, backend, stick } => {
+            keep(stick);
+            remember(ctx, &frontend, &backend);
+            count_connect(service, index);
+            tell(ctx, FlowKind::Connected, &frontend, service, Some(&backend));
+            F::set(ctx, backend.addr, backend.port);
+            allow()
+        }
+        verdict => {
+            // A UDP socket may connect again and again; dialling the same backend by its own address shows that.
+            if protocol == UDP {
+                forget(cookie(ctx));
+            }
+            untranslated(ctx, &frontend, verdict)
+        }
+    }
+}
+
+#[inline(always)]
+fn send<F: Family>(ctx: &SockAddrContext) -> i32 {
+    if protocol(ctx) != Some(UDP) {
+        return allow();
+    }
+    let frontend = FrontendKey::new(F::address(ctx), port(ctx), UDP);
+    let cookie = cookie(ctx);
+    if is_connected(ctx)
+        && let Some((addr, port)) = reverse(cookie).and_then(|reverse| reverse.again(&frontend))
+    {
+        F::set(ctx, addr, port);
+        return allow();
+    }
+    match decide(&Kernel, &Sending { ctx, cookie }, &frontend) {
+        Verdict::To { service, index, backend, stick } => {
+            keep(stick);
+            if expect_answer(cookie, &frontend, &backend) {
+                count_connect(service, index);
+                tell(ctx, FlowKind::Datagram, &frontend, service, Some(&backend));
+            }
+            F::set(ctx, backend.addr, backend.port);
+            allow()
+        }
+        verdict => untranslated(ctx, &frontend, verdict),
+    }
+}
+
+/// What was decided other than a translation: the hook's answer.
+#[inline(always)]
+fn untranslated(ctx: &SockAddrContext, frontend: &FrontendKey, verdict: Verdict) -> i32 {
+    match verdict {
+        Verdict::Refuse { service } => {
+            count_refused(service);
+            tell(ctx, FlowKind::Refused, frontend, service, None);
+            refuse()
+        }
+        Verdict::Broken { service } => {
+            count_fault(Fault::BrokenTable);
+            tell(ctx, FlowKind::Broken, frontend, service, None);
+            refuse()
+        }
+        Verdict::PassEmpty { service } => {
+            tell(ctx, FlowKind::Passed, frontend, service, None);
+            allow()
+        }
+        Verdict::Pass | Verdict::To { .. } => allow(),
+    }
+}
+
+/// Shows a received datagram's source as what the socket sent to.
+#[inline(always)]
+fn receive<F: Family>(ctx: &SockAddrContext) -> i32 {
+    let (cookie, addr, port) = (cookie(ctx), F::address(ctx), port(ctx));
+    let frontend = match shown(cookie, addr, port) {
+        Some(frontend) => Some(frontend),
+        None => expected(cookie, addr, port),
+    };
+    if let Some(frontend) = frontend {
+        F::set(ctx, frontend.addr(), frontend.port());
+    }
+    allow()
+}
+
+#[inline(always)]
+fn peer<F: Family>(ctx: &SockAddrContext) -> i32 {
+    if let Some(frontend) = shown(cookie(ctx), F::address(ctx), port(ctx)) {
+        F::set(ctx, frontend.addr(), frontend.port());
+    }
+    allow()
+}
+
+/// Remembers what a socket dialled.
+#[inline(always)]
+fn remember(ctx: &SockAddrContext, frontend: &FrontendKey, backend: &Backend) {
+    if frontend.protocol() == TCP && is_mptcp(ctx) {
+        return;
+    }
+    if REVERSE.insert(cookie(ctx), Reverse::new(*frontend, backend), 0).is_err() {
+        count_fault(Fault::ReverseFull);
+    }
+}
+
+/// Forgets what a socket dialled.
+#[inline(always)]
+fn forget(cookie: u64) {
     // A look-up takes no lock, a delete does, and most sockets were never translated.
     if REVERSE.get_ptr(cookie).is_some() {
         // It can only fail if the entry is gone, which is what was wanted.
         let _ = REVERSE.remove(cookie);
     }
-    ALLOW
 }
 
-/// No backend, or a broken table.
-struct Refused;
-
-/// Decides, counts, and remembers what the socket dialled. `Ok(None)`: leave the connect as it is.
 #[inline(always)]
-fn connect(ctx: &SockAddrContext, addr: Address) -> Result<Option<Backend>, Refused> {
-    let frontend = FrontendKey::new(addr, port(ctx), TCP);
-    // SAFETY: the helper takes nothing.
-    match decide(&Kernel, &frontend, || unsafe { bpf_get_prandom_u32() }) {
-        Verdict::Pass => Ok(None),
-        Verdict::Refuse { service } => {
-            count_refused(service);
-            Err(Refused)
-        }
-        Verdict::Broken => {
-            count_fault(Fault::BrokenTable);
-            Err(Refused)
-        }
-        Verdict::To { index, backend } => {
-            if !is_mptcp(ctx) && REVERSE.insert(cookie(ctx), Reverse::new(frontend, &backend), 0).is_err() {
-                count_fault(Fault::ReverseFull);
-            }
-            count_connect(index);
-            Ok(Some(backend))
-        }
-    }
-}
-
-/// What a socket connected to `addr` and the context's port dialled, when it was translated.
-#[inline(always)]
-fn shown(ctx: &SockAddrContext, addr: Address) -> Option<FrontendKey> {
-    let reverse = REVERSE.get_ptr(cookie(ctx))?;
+fn reverse(cookie: u64) -> Option<Reverse> {
     // SAFETY: the entry is valid while the program runs, and only this socket's connect writes it.
-    unsafe { &*reverse }.shown(addr, port(ctx))
+    REVERSE.get_ptr(cookie).map(|reverse| unsafe { *reverse })
 }
 
+/// What a socket whose peer is `addr` dialled, when it was translated.
 #[inline(always)]
-fn refuse() -> i32 {
-    if has(&HAS_SET_RETVAL) {
-        // SAFETY: the helper takes a number.
-        unsafe { bpf_set_retval(-ECONNREFUSED) };
+fn shown(cookie: u64, addr: Address, port: u16) -> Option<FrontendKey> {
+    let reverse = REVERSE.get_ptr(cookie)?;
+    // SAFETY: as above.
+    unsafe { &*reverse }.shown(addr, port)
+}
+
+/// Remembers what a socket without a peer sent to, for the answer; whether that is news.
+#[inline(always)]
+fn expect_answer(cookie: u64, frontend: &FrontendKey, backend: &Backend) -> bool {
+    // A look-up takes no lock, an insert does, and most datagrams follow another one.
+    if expected(cookie, backend.addr, backend.port) == Some(*frontend) {
+        return false;
     }
-    DENY
-}
-
-/// Whether this is a subflow of an MPTCP socket. It has a cookie that neither getpeername nor sock_release will see, as
-/// they run for the socket that the process has: nothing can be remembered for it, and nothing would forget it.
-#[inline(always)]
-fn is_mptcp(ctx: &SockAddrContext) -> bool {
-    // SAFETY: a connect program may read `sk` of its context and give it to the helper.
-    has(&HAS_SKC_TO_MPTCP) && !unsafe { bpf_skc_to_mptcp_sock((*ctx.sock_addr).__bindgen_anon_1.sk.cast()) }.is_null()
-}
-
-/// Whether the kernel has a helper, by a constant of the loader's. The verifier knows its value, and does not look at a
-/// call that it makes unreachable.
-#[inline(always)]
-fn has(helper: &'static u32) -> bool {
-    // SAFETY: a reference is readable; volatile, since the loader may have changed what the compiler would fold.
-    unsafe { core::ptr::from_ref(helper).read_volatile() != 0 }
-}
-
-#[inline(always)]
-fn cookie(ctx: &SockAddrContext) -> u64 {
-    // SAFETY: the helper takes this context.
-    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
-}
-
-#[inline(always)]
-fn is_tcp(ctx: &SockAddrContext) -> bool {
-    // SAFETY: every sock_addr program may read `protocol`.
-    unsafe { (*ctx.sock_addr).protocol == u32::from(TCP) }
-}
-
-/// The port, network order.
-#[inline(always)]
-fn port(ctx: &SockAddrContext) -> u16 {
-    // SAFETY: every program here may read `user_port`; its lower 16 bits in memory are the port.
-    unsafe { (&raw const (*ctx.sock_addr).user_port).read_volatile() as u16 }
-}
-
-#[inline(always)]
-fn set_port(ctx: &SockAddrContext, port: u16) {
-    // SAFETY: every program here may write `user_port`, as a whole.
-    unsafe { (&raw mut (*ctx.sock_addr).user_port).write_volatile(u32::from(port)) };
-}
-
-#[inline(always)]
-fn read_ip6(addr: *mut bpf_sock_addr) -> Address {
-    // SAFETY: the programs for IPv6 may read `user_ip6`, word by word.
-    unsafe {
-        let ip = (&raw const (*addr).user_ip6).cast::<u32>();
-        Address::from_words([
-            ip.read_volatile(),
-            ip.add(1).read_volatile(),
-            ip.add(2).read_volatile(),
-            ip.add(3).read_volatile(),
-        ])
+    if UNCONNECTED.insert(UnconnectedKey::new(cookie, backend.addr, backend.port), frontend, 0).is_err() {
+        count_fault(Fault::UnconnectedFull);
     }
+    true
 }
 
+/// What a socket without a peer sent to, when it hears from `addr`.
 #[inline(always)]
-fn write_ip6(addr: *mut bpf_sock_addr, to: Address) {
-    let words = to.words();
-    // SAFETY: the programs for IPv6 may write `user_ip6`, word by word.
-    unsafe {
-        let ip = (&raw mut (*addr).user_ip6).cast::<u32>();
-        ip.write_volatile(words[0]);
-        ip.add(1).write_volatile(words[1]);
-        ip.add(2).write_volatile(words[2]);
-        ip.add(3).write_volatile(words[3]);
+fn expected(cookie: u64, addr: Address, port: u16) -> Option<FrontendKey> {
+    let frontend = UNCONNECTED.get_ptr(UnconnectedKey::new(cookie, addr, port))?;
+    // SAFETY: the entry is valid while the program runs.
+    Some(unsafe { *frontend })
+}
+
+/// Keeps a sticky client's choice.
+#[inline(always)]
+fn keep(stick: Stick) {
+    match stick {
+        Stick::No => {}
+        Stick::Stay(key, now) => {
+            if let Some(affinity) = AFFINITY.get_ptr_mut(key) {
+                // SAFETY: one aligned u64, valid while the program runs. Should the place be another client's by now,
+                // then that one's time is as recent.
+                unsafe { (&raw mut (*affinity).used).write_volatile(now) };
+            }
+        }
+        Stick::New(key, affinity) => {
+            if AFFINITY.insert(key, affinity, 0).is_err() {
+                count_fault(Fault::AffinityFull);
+            }
+        }
     }
 }
 

@@ -6,14 +6,21 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, HashMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
-use tombolo_ebpf_layout::{Backend, Fault, FrontendKey, Maps, Reverse, ServiceValue, SwitchValue};
+use tombolo_ebpf_layout::{
+    Affinity, AffinityKey, Backend, CONTROLS, Control, Fault, FlowEvent, FrontendKey, FrontendPlace, Maps, MemberKey,
+    Reverse, ServiceValue, SwitchValue, UnconnectedKey,
+};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
 #[btf_map(name = "services")]
 static SERVICES: HashMap<FrontendKey, u64, 1024> = HashMap::new();
+
+/// The frontend of each service index.
+#[btf_map(name = "frontends")]
+static FRONTENDS: Array<FrontendPlace, 1024, MMAPABLE> = Array::new();
 
 #[btf_map(name = "switch")]
 static SWITCH: Array<u64, 1024, MMAPABLE> = Array::new();
@@ -24,9 +31,17 @@ static SLOTS: Array<u64, 1024, MMAPABLE> = Array::new();
 #[btf_map(name = "backends")]
 static BACKENDS: Array<Backend, 1024, MMAPABLE> = Array::new();
 
+/// Backend indexes of the tables whose clients are sticky.
+#[btf_map(name = "members")]
+static MEMBERS: HashMap<MemberKey, u64, 1024> = HashMap::new();
+
 /// Connects translated, by backend.
 #[btf_map(name = "stats")]
 static STATS: Array<u64, 1024, MMAPABLE> = Array::new();
+
+/// Connects translated, by service.
+#[btf_map(name = "service_stats")]
+static SERVICE_STATS: Array<u64, 1024, MMAPABLE> = Array::new();
 
 /// Connects refused because no backend serves, by service.
 #[btf_map(name = "refused")]
@@ -36,9 +51,29 @@ static REFUSED: Array<u64, 1024, MMAPABLE> = Array::new();
 #[btf_map(name = "faults")]
 static FAULTS: Array<u64, { tombolo_ebpf_layout::FAULTS as usize }, MMAPABLE> = Array::new();
 
-/// Translated sockets by cookie, for getpeername; an entry lives until its socket is released.
+/// What the loader tells, by [`Control`].
+#[btf_map(name = "control")]
+static CONTROL: Array<u64, { CONTROLS as usize }, MMAPABLE> = Array::new();
+
+/// Cgroups whose processes are left alone, by id.
+#[btf_map(name = "skip")]
+static SKIP: HashMap<u64, u64, 1024> = HashMap::new();
+
+/// Sampled flows.
+#[btf_map(name = "events")]
+pub static EVENTS: RingBuf<FlowEvent, 4096> = RingBuf::new();
+
+/// Translated sockets by cookie, for getpeername and recvmsg; an entry lives until its socket is released.
 #[btf_map(name = "reverse")]
 pub static REVERSE: HashMap<u64, Reverse, 1024> = HashMap::new();
+
+/// The frontends that sockets without a peer named, by socket and backend, for recvmsg.
+#[btf_map(name = "unconnected")]
+pub static UNCONNECTED: LruHashMap<UnconnectedKey, FrontendKey, 1024> = LruHashMap::new();
+
+/// The backends of sticky clients.
+#[btf_map(name = "affinity")]
+pub static AFFINITY: LruHashMap<AffinityKey, Affinity, 1024> = LruHashMap::new();
 
 /// The maps of this machine.
 pub struct Kernel;
@@ -49,6 +84,11 @@ impl Maps for Kernel {
         let value = SERVICES.get_ptr(key)?;
         // SAFETY: the lookup's value is one aligned u64, valid while the program runs, loaded once.
         Some(ServiceValue::from_raw(unsafe { value.read_volatile() }))
+    }
+
+    #[inline(always)]
+    fn is_frontend(&self, service: u32, key: &FrontendKey) -> bool {
+        FRONTENDS.get(service).is_some_and(|place| place.key == *key)
     }
 
     #[inline(always)]
@@ -69,11 +109,40 @@ impl Maps for Kernel {
     fn backend(&self, index: u32) -> Option<Backend> {
         BACKENDS.get(index).copied()
     }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        let value = AFFINITY.get_ptr(key)?;
+        // SAFETY: two aligned words, valid while the program runs. If the entry is replaced meanwhile they may be of two
+        // clients: the id is then still held against the members, and the time is a recent one.
+        Some(unsafe { value.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn member(&self, key: &MemberKey) -> Option<u32> {
+        let value = MEMBERS.get_ptr(key)?;
+        // SAFETY: one aligned u64, loaded once; another member's place is seen by the backend's identity.
+        Some(unsafe { value.read_volatile() } as u32)
+    }
 }
 
-/// Counts a connect to a backend.
+/// What the loader tells, one word.
 #[inline(always)]
-pub fn count_connect(backend: u32) {
+pub fn control(word: Control) -> u64 {
+    // SAFETY: one aligned u64 of an array, loaded once; user space stores it atomically.
+    CONTROL.get_ptr(word as u32).map_or(0, |value| unsafe { value.read_volatile() })
+}
+
+/// Whether processes of this cgroup are left alone.
+#[inline(always)]
+pub fn is_skipped(cgroup: u64) -> bool {
+    SKIP.get_ptr(cgroup).is_some()
+}
+
+/// Counts a connect to a backend of a service.
+#[inline(always)]
+pub fn count_connect(service: u32, backend: u32) {
+    add(SERVICE_STATS.get_ptr_mut(service));
     add(STATS.get_ptr_mut(backend));
 }
 
