@@ -3,118 +3,34 @@
 //! One [`Hold`] stands between one writer's records of one kind and whoever uses them: in the mirror one per peer and
 //! kind, in the agent one per writer it depends on. Puts pass at once. A removal counts only while the writer lives:
 //! its heartbeat is not silent, its canary is present in this epoch and its list is complete; until then the record
-//! stays, and the removal waits. Which key means what, and what a doubtful record is good for, is decided elsewhere.
+//! stays, and the removal waits. What ended with its lease waits for a while longer, to be written again. Which key
+//! means what, and what a doubtful record is good for, is decided elsewhere; docs/design/hold.md says where and why.
 
-use alloc::collections::BTreeMap;
+mod event;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::id::{Epoch, Millis};
 
-/// How one writer is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HoldConfig {
-    /// Milliseconds without a heartbeat after which the writer counts as silent.
-    pub silent_after_ms: u64,
-    /// What becomes of a record that is deleted while its writer does not live.
-    pub absent: Absent,
-    /// Whether the writer has a canary.
-    pub canary: Canary,
-}
+pub use event::{Absent, Canary, Change, Doubt, Event, HoldConfig, Presence, Standing};
 
-/// How a record looks whose removal waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// Doubtful: a peer's, kept as a last resort.
-    Doubtful,
-    /// As before: the own cluster's, where the agent keeps everything.
-    Kept,
-}
-
-/// Whether removals wait for a canary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Canary {
-    /// The writer says when its first set is complete.
-    Awaited,
-    /// It has none: a complete list is enough.
-    None,
-}
-
-/// What is heard of a writer, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<K, V> {
-    /// The session is up in this epoch: the same as before, or a new one, in which nothing is known yet.
-    Epoch(Epoch),
-    /// A list begins: what is not upserted before [`Event::Listed`] is deleted.
-    Relisting,
-    /// The record is as given.
-    Upsert(K, V),
-    /// The record was deleted.
-    Delete(K),
-    /// The key is there, but its value cannot be read: this epoch's last good value stays.
-    Unreadable(K),
-    /// Admission refuses the record: it leaves at once.
-    Refuse(K),
-    /// The list is complete.
-    Listed,
-    /// The canary appeared or vanished.
-    Canary(Presence),
-    /// A heartbeat was put.
-    Beat,
-    /// The heartbeat was deleted, as its lease ended: the writer is silent at once.
-    BeatGone,
-    /// The connection is lost: nothing changes.
-    Lost,
-    /// The time of [`Hold::deadline`] has come.
-    Tick,
-}
-
-/// Whether a key is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It is there.
-    Seen,
-    /// It is not.
-    Gone,
-}
-
-/// What changes in the held view.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change<K, V> {
-    /// The record is as given.
-    Put(K, V, Standing),
-    /// The record left.
-    Remove(K),
-}
-
-/// Whether a held record is what its writer says now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// It is.
-    Sure,
-    /// It was deleted, but nobody is believed about that yet.
-    Doubtful(Doubt),
-}
-
-/// What a removal waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Doubt {
-    /// The list is not complete.
-    List,
-    /// The canary is not there in this epoch.
-    Canary,
-    /// The writer is silent, or has not been heard since its session came back.
-    Heartbeat,
-}
+/// How long a living writer has to write again what ended with its lease.
+pub const EXPIRY_MS: u64 = 60_000;
 
 /// The held view of one writer's records of one kind.
 #[derive(Clone, Debug)]
 pub struct Hold<K, V> {
     config: HoldConfig,
     records: BTreeMap<K, Held<V>>,
+    /// What ended with its lease, since when.
+    expired: BTreeSet<(Millis, K)>,
     epoch: Option<Epoch>,
     list: List,
     canary: Presence,
     pulse: Pulse,
+    /// Since when removals have counted.
+    lives_since: Option<Millis>,
 }
 
 #[derive(Clone, Debug)]
@@ -124,8 +40,18 @@ struct Held<V> {
     list: u64,
     epoch: Epoch,
     standing: Standing,
-    /// Its removal waits.
-    absent: bool,
+    gone: Gone,
+}
+
+/// What was said of a record after it was put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    /// Nothing: it is there, unless the complete list lacks it.
+    No,
+    /// It was deleted, and that waits.
+    Deleted,
+    /// It ended with its lease then.
+    Expired(Millis),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,11 +80,27 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         Self {
             config,
             records: BTreeMap::new(),
+            expired: BTreeSet::new(),
             epoch: None,
             list: List { number: 0, complete: false, ever_complete: false },
             canary: Presence::Gone,
             pulse: Pulse::Unmet,
+            lives_since: None,
         }
+    }
+
+    /// Holds what an earlier life held, as after a lost session: all of it stays until a complete list, the canary and
+    /// a heartbeat say otherwise. Silence counts from now. The view to begin with is [`Self::iter`]'s.
+    pub fn restore(config: HoldConfig, entries: impl IntoIterator<Item = (K, V, Standing)>, now: Millis) -> Self {
+        let mut hold = Self::new(config);
+        let held = |(key, value, standing)| {
+            let gone = if standing == Standing::Sure { Gone::No } else { Gone::Deleted };
+            (key, Held { value, list: 0, epoch: Epoch::default(), standing, gone })
+        };
+        hold.records = entries.into_iter().map(held).collect();
+        hold.list.ever_complete = true;
+        hold.pulse = Pulse::Awaited(now);
+        hold
     }
 
     /// From now on the writer counts as silent after this long: how often it beats is learnt by listening.
@@ -169,11 +111,20 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     /// Takes in what was heard, and says what changes in the held view.
     pub fn on(&mut self, event: Event<K, V>, now: Millis) -> Vec<Change<K, V>> {
         self.fall_silent(now);
+        self.judge_life(now);
+        let mut changes = self.take(event, now);
+        self.judge_life(now);
+        changes.extend(self.let_expired_go(now));
+        changes
+    }
+
+    fn take(&mut self, event: Event<K, V>, now: Millis) -> Vec<Change<K, V>> {
         match event {
             Event::Upsert(key, value) => return self.upsert(key, value),
             Event::Delete(key) => return self.delete(&key, now),
+            Event::Expired(key) => return self.expire(&key, now),
             Event::Refuse(key) => return self.remove(key),
-            Event::Unreadable(key) => self.unreadable(&key),
+            Event::Unreadable(key) => return self.unreadable(&key),
             Event::Epoch(epoch) => self.session(epoch, now),
             Event::Relisting => {
                 self.list.number += 1;
@@ -189,8 +140,14 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         self.settle(now)
     }
 
-    /// When the writer falls silent if nothing is heard until then; `None` once an event told that it is.
+    /// When the view may change although nothing is heard, or the writer falls silent; `None` once an event told it all.
     pub fn deadline(&self) -> Option<Millis> {
+        let expiry = self.expired.first().and_then(|(at, _)| self.expires(*at));
+        [self.silent_at(), expiry].into_iter().flatten().min()
+    }
+
+    /// When the writer falls silent if nothing is heard until then; `None` while it is.
+    fn silent_at(&self) -> Option<Millis> {
         match self.pulse {
             Pulse::Met(at) | Pulse::Heard(at) => Some(at.after(self.config.silent_after_ms)),
             Pulse::Unmet | Pulse::Awaited(_) => None,
@@ -212,7 +169,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
             Some(Doubt::List)
         } else if !canary {
             Some(Doubt::Canary)
-        } else if self.deadline().is_none_or(|silent_at| now >= silent_at) {
+        } else if self.silent_at().is_none_or(|silent_at| now >= silent_at) {
             Some(Doubt::Heartbeat)
         } else {
             None
@@ -246,14 +203,23 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     /// Lets everything go at once, because the writer itself is gone by decision: disconnected, or another now.
     pub fn release(&mut self) -> Vec<Change<K, V>> {
+        self.expired.clear();
         core::mem::take(&mut self.records).into_keys().map(Change::Remove).collect()
     }
 
     /// A session is up. A new epoch knows nothing: neither list, nor canary, nor heartbeat.
     fn session(&mut self, epoch: Epoch, now: Millis) {
+        if self.epoch.is_none() {
+            // What was restored may be of this epoch.
+            self.records.values_mut().for_each(|held| held.epoch = epoch);
+        }
         if self.epoch != Some(epoch) {
             self.lost();
             self.canary = Presence::Gone;
+            // What ended before is judged by the new epoch's list alone.
+            for (_, key) in core::mem::take(&mut self.expired) {
+                self.records.entry(key).and_modify(|held| held.gone = Gone::Deleted);
+            }
         }
         self.epoch = Some(epoch);
         if self.pulse == Pulse::Unmet {
@@ -278,6 +244,10 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         }
     }
 
+    fn judge_life(&mut self, now: Millis) {
+        self.lives_since = if self.awaits(now).is_none() { self.lives_since.or(Some(now)) } else { None };
+    }
+
     fn be_silent(&mut self) {
         if let Pulse::Met(at) | Pulse::Heard(at) = self.pulse {
             self.pulse = Pulse::Awaited(at);
@@ -286,28 +256,46 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     fn upsert(&mut self, key: K, value: V) -> Vec<Change<K, V>> {
         let epoch = self.epoch.unwrap_or_default();
-        let held = Held { value, list: self.list.number, epoch, standing: Standing::Sure, absent: false };
+        let held = Held { value, list: self.list.number, epoch, standing: Standing::Sure, gone: Gone::No };
         let same = self.records.get(&key).is_some_and(|old| old.value == held.value && old.standing == Standing::Sure);
         let change = (!same).then(|| Change::Put(key.clone(), held.value.clone(), Standing::Sure));
-        self.records.insert(key, held);
+        if let Some(old) = self.records.insert(key.clone(), held) {
+            self.unmark(old.gone, key);
+        }
         change.into_iter().collect()
     }
 
     fn delete(&mut self, key: &K, now: Millis) -> Vec<Change<K, V>> {
         let Some(doubt) = self.awaits(now) else { return self.remove(key.clone()) };
-        self.doubt(key, doubt).into_iter().collect()
+        self.doubt(key, Gone::Deleted, doubt).into_iter().collect()
+    }
+
+    fn expire(&mut self, key: &K, now: Millis) -> Vec<Change<K, V>> {
+        if !self.records.contains_key(key) {
+            return Vec::new();
+        }
+        let change = self.doubt(key, Gone::Expired(now), Doubt::Expiry);
+        self.expired.insert((now, key.clone()));
+        change.into_iter().collect()
     }
 
     fn remove(&mut self, key: K) -> Vec<Change<K, V>> {
-        self.records.remove(&key).map(|_| Change::Remove(key)).into_iter().collect()
+        let Some(held) = self.records.remove(&key) else { return Vec::new() };
+        self.unmark(held.gone, key.clone());
+        alloc::vec![Change::Remove(key)]
     }
 
-    /// A value of an earlier epoch does not outlive it.
-    fn unreadable(&mut self, key: &K) {
-        let (list, epoch) = (self.list.number, self.epoch.unwrap_or_default());
-        if let Some(held) = self.records.get_mut(key).filter(|held| held.epoch == epoch) {
-            held.list = list;
+    fn unmark(&mut self, gone: Gone, key: K) {
+        if let Gone::Expired(at) = gone {
+            self.expired.remove(&(at, key));
         }
+    }
+
+    /// The record is there, as it was when it could be read; but a value of an earlier epoch does not outlive it.
+    fn unreadable(&mut self, key: &K) -> Vec<Change<K, V>> {
+        let epoch = self.epoch.unwrap_or_default();
+        let last_good = self.records.get(key).filter(|held| held.epoch == epoch).map(|held| held.value.clone());
+        last_good.map(|value| self.upsert(key.clone(), value)).unwrap_or_default()
     }
 
     fn listed(&mut self, now: Millis) -> Vec<Change<K, V>> {
@@ -315,7 +303,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         self.list.ever_complete = true;
         let Some(doubt) = self.awaits(now) else { return self.settle(now) };
         let surplus: Vec<K> = self.surplus().collect();
-        surplus.iter().filter_map(|key| self.doubt(key, doubt)).collect()
+        surplus.iter().filter_map(|key| self.doubt(key, Gone::Deleted, doubt)).collect()
     }
 
     /// Carries out the removals that waited, once they count.
@@ -327,15 +315,34 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         surplus.into_iter().flat_map(|key| self.remove(key)).collect()
     }
 
-    /// What was deleted, and what the complete list no longer has.
+    /// What was deleted, and what the complete list no longer has; but what ended with its lease has time of its own.
     fn surplus(&self) -> impl Iterator<Item = K> {
         let list = self.list.number;
-        self.records.iter().filter(move |(_, held)| held.absent || held.list < list).map(|(key, _)| key.clone())
+        let surplus = move |held: &Held<V>| match held.gone {
+            Gone::No => held.list < list,
+            Gone::Deleted => true,
+            Gone::Expired(_) => false,
+        };
+        self.records.iter().filter(move |(_, held)| surplus(held)).map(|(key, _)| key.clone())
     }
 
-    fn doubt(&mut self, key: &K, doubt: Doubt) -> Option<Change<K, V>> {
+    /// When what ended with its lease then leaves, if its writer goes on living.
+    fn expires(&self, at: Millis) -> Option<Millis> {
+        self.lives_since.map(|since| since.max(at).after(EXPIRY_MS))
+    }
+
+    fn let_expired_go(&mut self, now: Millis) -> Vec<Change<K, V>> {
+        let due = |(at, _): &&(Millis, K)| self.expires(*at).is_some_and(|end| now >= end);
+        let gone: Vec<K> = self.expired.iter().take_while(due).map(|(_, key)| key.clone()).collect();
+        gone.into_iter().flat_map(|key| self.remove(key)).collect()
+    }
+
+    fn doubt(&mut self, key: &K, gone: Gone, doubt: Doubt) -> Option<Change<K, V>> {
         let held = self.records.get_mut(key)?;
-        held.absent = true;
+        let before = core::mem::replace(&mut held.gone, gone);
+        if let Gone::Expired(at) = before {
+            self.expired.remove(&(at, key.clone()));
+        }
         if self.config.absent == Absent::Kept || held.standing != Standing::Sure {
             return None;
         }

@@ -5,10 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tombolo_core::hold::{Absent, Canary, Change, Event, Hold, HoldConfig, Presence, Standing};
+use tombolo_core::hold::{Absent, Canary, Change, Doubt, EXPIRY_MS, Event, Hold, HoldConfig, Presence, Standing};
 use tombolo_core::id::{Epoch, Millis};
 
-const SILENT: u64 = 100;
+/// Longer than what ended with its lease may stay, or that would never leave in these histories.
+const SILENT: u64 = 90_000;
 const CONFIG: HoldConfig = HoldConfig { silent_after_ms: SILENT, absent: Absent::Doubtful, canary: Canary::Awaited };
 
 type Said = Event<u8, u8>;
@@ -25,7 +26,7 @@ fn follow(view: &mut View, changes: Vec<Change<u8, u8>>) {
 }
 
 mod reference {
-    use super::{Epoch, Event, Presence, SILENT, Said};
+    use super::{EXPIRY_MS, Epoch, Event, Presence, SILENT, Said};
     use std::collections::BTreeMap;
 
     type Log = [(u64, Said)];
@@ -37,32 +38,70 @@ mod reference {
     }
 
     fn value(log: &Log, key: u8) -> Option<u8> {
-        let put = log.iter().rposition(|(_, e)| matches!(e, Event::Upsert(k, _) if *k == key))?;
-        let Event::Upsert(_, value) = log[put].1 else { unreachable!() };
-        let believed = (put + 1..=log.len()).any(|end| denied(&log[..end], key, put) && lives(&log[..end]));
-        (!believed).then_some(value)
+        let (said, value, _) = last_good(log, key)?;
+        let refused = log[said + 1..].iter().any(|(_, e)| *e == Event::Refuse(key));
+        let left = refused || (said + 1..=log.len()).any(|end| leaves(&log[..end], key, said));
+        (!left).then_some(value)
     }
 
-    /// Somebody said, after it was put, that it is not there.
-    fn denied(log: &Log, key: u8, put: usize) -> bool {
-        let deleted = log[put + 1..].iter().any(|(_, e)| matches!(e, Event::Delete(k) if *k == key));
-        let relist = log.iter().rposition(|(_, e)| *e == Event::Relisting);
-        deleted || relist.is_some_and(|at| at > put && log[at..].iter().any(|(_, e)| *e == Event::Listed))
+    /// When it was last said that the key is there, its value, and when that was read: what cannot be read is still
+    /// there, as long as its value of this epoch is held.
+    fn last_good(log: &Log, key: u8) -> Option<(usize, u8, usize)> {
+        let there = |e: &Said| matches!(e, Event::Upsert(k, _) | Event::Unreadable(k) if *k == key);
+        let said = last(log, there)?;
+        if let Event::Upsert(_, value) = log[said].1 {
+            return Some((said, value, said));
+        }
+        let before = last_good(&log[..said], key)?;
+        let held = value(&log[..said], key).is_some();
+        let same_epoch = epochs(&log[..said]).last().is_none_or(|began| *began <= before.2);
+        Some(if held && same_epoch { (said, before.1, before.2) } else { before })
     }
 
-    /// At the end of this log its writer is listed, has its canary, and is heard.
-    fn lives(log: &Log) -> bool {
+    /// Its removal is believed at the end of this log.
+    fn leaves(log: &Log, key: u8, said: usize) -> bool {
+        let now = log.last().map_or(0, |(at, _)| *at);
+        let is_gone = |e: &Said| matches!(e, Event::Delete(k) | Event::Expired(k) if *k == key);
+        let gone = last(&log[said + 1..], is_gone).map(|at| said + 1 + at);
+        let relist = last(log, |e| *e == Event::Relisting);
+        let listed_without = relist.is_some_and(|at| at > said && log[at..].iter().any(|(_, e)| *e == Event::Listed));
+        let Some(since) = lives_since(log) else { return false };
+        match gone.map(|at| (at, &log[at])) {
+            // In a new epoch the list alone decides, and what was said before was right.
+            Some((at, (expired, Event::Expired(_)))) if epochs(log).iter().all(|began| *began < at) => {
+                now >= (*expired).max(since) + EXPIRY_MS
+            }
+            Some(_) => true,
+            None => listed_without,
+        }
+    }
+
+    /// Since when its writer has lived, if it does at the end of this log.
+    fn lives_since(log: &Log) -> Option<u64> {
+        let mut since = None;
+        for end in (1..=log.len()).rev() {
+            let until = log.get(end).map_or(log[end - 1].0, |(at, _)| *at);
+            if !lives(&log[..end], until) || !lives(&log[..end], log[end - 1].0) {
+                break;
+            }
+            since = Some(log[end - 1].0);
+        }
+        since
+    }
+
+    /// At that time after this log its writer is listed, has its canary, and is heard.
+    fn lives(log: &Log, now: u64) -> bool {
         let epoch = epochs(log).last().copied();
         let listed = last(log, |e| *e == Event::Listed);
         let relisted = last(log, |e| matches!(e, Event::Relisting | Event::Lost)).max(epoch);
         let mut canaries = log[epoch.unwrap_or(0)..].iter().rev().filter(|(_, e)| matches!(e, Event::Canary(_)));
-        listed > relisted && canaries.next().is_some_and(|(_, e)| *e == Event::Canary(Presence::Seen)) && heard(log)
+        let canary = canaries.next().is_some_and(|(_, e)| *e == Event::Canary(Presence::Seen));
+        listed > relisted && canary && heard(log, now)
     }
 
     /// A heartbeat came since the last interruption; before the first complete list, the session itself is one.
-    fn heard(log: &Log) -> bool {
-        let now = log.last().map_or(0, |(at, _)| *at);
-        let broken = last(log, |e| *e == Event::Lost).max(epochs(log).last().copied());
+    fn heard(log: &Log, now: u64) -> bool {
+        let broken = last(log, |e| matches!(e, Event::Lost | Event::BeatGone)).max(epochs(log).last().copied());
         let since = broken.unwrap_or(0);
         let listed = log[..since].iter().any(|(_, e)| *e == Event::Listed);
         let beat = last(&log[since..], |e| *e == Event::Beat);
@@ -95,11 +134,15 @@ fn said() -> impl Strategy<Value = Said> {
     prop_oneof![
         6 => (0..4u8, 0..3u8).prop_map(|(key, value)| Event::Upsert(key, value)),
         4 => (0..4u8).prop_map(Event::Delete),
+        3 => (0..4u8).prop_map(Event::Expired),
+        1 => (0..4u8).prop_map(Event::Unreadable),
+        1 => (0..4u8).prop_map(Event::Refuse),
         3 => Just(Event::Relisting),
         4 => Just(Event::Listed),
         3 => Just(Event::Canary(Presence::Seen)),
         1 => Just(Event::Canary(Presence::Gone)),
         3 => Just(Event::Beat),
+        1 => Just(Event::BeatGone),
         1 => Just(Event::Lost),
         2 => (1..3u64).prop_map(|n| Event::Epoch(Epoch(n))),
         1 => Just(Event::Tick),
@@ -108,7 +151,7 @@ fn said() -> impl Strategy<Value = Said> {
 
 /// Anything in any order, also what no store would say; but between sessions nothing is said.
 fn log() -> impl Strategy<Value = Vec<(u64, Said)>> {
-    let step = prop_oneof![4 => 0..20u64, 1 => 0..2 * SILENT];
+    let step = prop_oneof![4 => 0..20u64, 1 => 0..2 * SILENT, 1 => Just(SILENT), 1 => Just(EXPIRY_MS)];
     prop::collection::vec((step, said()), 0..40).prop_map(|steps| {
         let (mut now, mut up) = (0, false);
         let mut log = Vec::new();
@@ -145,6 +188,8 @@ enum Act {
     Connect,
     Restart,
     Expire,
+    LeaseEnds(u8),
+    Wait(u64),
     Compact,
 }
 
@@ -158,6 +203,8 @@ fn act() -> impl Strategy<Value = Act> {
         4 => Just(Act::Connect),
         1 => Just(Act::Restart),
         1 => Just(Act::Expire),
+        2 => (0..5u8).prop_map(Act::LeaseEnds),
+        3 => prop_oneof![1..SILENT, Just(EXPIRY_MS - 10)].prop_map(Act::Wait),
         1 => Just(Act::Compact),
     ]
 }
@@ -165,7 +212,11 @@ fn act() -> impl Strategy<Value = Act> {
 impl World {
     /// What the session says of it.
     fn act(&mut self, act: &Act) -> Vec<Said> {
-        self.now += if matches!(act, Act::Silence) { 2 * SILENT } else { 1 };
+        self.now += match act {
+            Act::Silence => 2 * SILENT,
+            Act::Wait(ms) => *ms,
+            _ => 1,
+        };
         let said = match *act {
             Act::Put(key, value) => {
                 self.store.insert(key, value);
@@ -173,7 +224,7 @@ impl World {
             }
             Act::Delete(key) => self.store.remove(&key).map(|_| Event::Delete(key)).into_iter().collect(),
             Act::Beat => vec![Event::Beat],
-            Act::Silence => vec![Event::Tick],
+            Act::Silence | Act::Wait(_) => vec![Event::Tick],
             Act::Disconnect => vec![Event::Lost],
             Act::Connect if self.connected => Vec::new(),
             Act::Connect => {
@@ -186,6 +237,11 @@ impl World {
                 self.written = false;
                 let keys = std::mem::take(&mut self.store).into_keys();
                 std::iter::once(Event::Canary(Presence::Gone)).chain(keys.map(Event::Delete)).collect()
+            }
+            // Two keys had a lease of their own.
+            Act::LeaseEnds(key) => {
+                let leased = [key, key + 1].into_iter().filter(|key| self.store.remove(key).is_some());
+                leased.map(Event::Expired).collect()
             }
             Act::Restart => {
                 self.epoch += 1;
@@ -225,8 +281,9 @@ impl Following {
         assert_eq!(self.view, held, "the changes add up to the held view");
     }
 
-    fn keys(&self) -> BTreeSet<u8> {
-        self.view.keys().copied().collect()
+    fn restore(view: &View) -> Self {
+        let entries = view.iter().map(|(key, (value, standing))| (*key, *value, *standing));
+        Self { hold: Hold::restore(CONFIG, entries, Millis(0)), view: view.clone() }
     }
 }
 
@@ -261,15 +318,81 @@ proptest! {
         let mut following = Following::new();
         following.hear(world.act(&Act::Connect), 0);
         let mut spoke = 0;
+        let mut ended = BTreeMap::new();
         for act in &acts {
             let said = world.act(act);
-            let before = following.keys();
+            let before = following.view.clone();
             if said.contains(&Event::Beat) {
                 spoke = world.now;
             }
+            let expired = said.iter().filter_map(|e| if let Event::Expired(key) = e { Some(*key) } else { None });
+            ended.extend(expired.map(|key| (key, world.now)));
             following.hear(said, world.now);
-            if world.now >= spoke + SILENT || !world.connected {
-                prop_assert!(following.keys().is_superset(&before), "{:?} took something away", act);
+            let left = before.iter().filter(|(key, _)| !following.view.contains_key(key));
+            for (key, (_, standing)) in left {
+                prop_assert!(world.now < spoke + SILENT && world.connected, "{:?} took {} away", act, key);
+                if *standing == Standing::Doubtful(Doubt::Expiry) && world.epoch == 0 {
+                    prop_assert!(world.now >= ended[key] + EXPIRY_MS, "{:?} took {} away too early", act, key);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_restored_is_as_before_a_lost_session(
+        entries in prop::collection::btree_map(0..4u8, (0..3u8, any::<bool>()), 0..4),
+        log in log(),
+    ) {
+        let first = log.iter().find_map(|(_, e)| if let Event::Epoch(epoch) = e { Some(*epoch) } else { None });
+        let upserts = entries.iter().map(|(key, (value, _))| Event::Upsert(*key, *value));
+        let deletes = entries.iter().filter(|(_, (_, sure))| !sure).map(|(key, _)| Event::Delete(*key));
+        let before = [Event::Epoch(first.unwrap_or_default()), Event::Relisting].into_iter().chain(upserts);
+        let mut lived = Following::new();
+        lived.hear(before.chain([Event::Listed, Event::Lost]).chain(deletes).collect(), 0);
+        let mut restored = Following::restore(&lived.view);
+        for (now, event) in log {
+            lived.hear(vec![event.clone()], now);
+            restored.hear(vec![event], now);
+            prop_assert_eq!(&restored.view, &lived.view);
+            prop_assert_eq!(restored.hold.deadline(), lived.hold.deadline());
+            prop_assert_eq!(restored.hold.awaits(Millis(now)), lived.hold.awaits(Millis(now)));
+        }
+    }
+
+    #[test]
+    fn nothing_restored_leaves_before_list_and_canary_and_heartbeat(log in log()) {
+        let view: View = (0..4).map(|key| (key, (0, Standing::Sure))).collect();
+        let mut restored = Following::restore(&view);
+        let mut refused = BTreeSet::new();
+        let mut awaited = vec![Event::Listed, Event::Canary(Presence::Seen), Event::Beat];
+        for (now, event) in log {
+            awaited.retain(|one| *one != event);
+            if let Event::Refuse(key) = event {
+                refused.insert(key);
+            }
+            restored.hear(vec![event], now);
+            if !awaited.is_empty() {
+                let stays = (0..4).all(|key| refused.contains(&key) || restored.view.contains_key(&key));
+                prop_assert!(stays, "before {:?}", awaited);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_changes_by_itself_before_the_deadline(log in log()) {
+        let mut following = Following::new();
+        for (now, event) in log {
+            following.hear(vec![event], now);
+            let deadline = following.hold.deadline();
+            let before = deadline.map_or(now + 10 * SILENT, |Millis(at)| at - 1);
+            prop_assert!(before >= now, "what was due at {:?} was told", deadline);
+            let awaits = following.hold.awaits(Millis(now));
+            prop_assert_eq!(following.hold.clone().on(Event::Tick, Millis(before)), vec![]);
+            prop_assert_eq!(following.hold.awaits(Millis(before)), awaits);
+            if let Some(at) = deadline {
+                let mut then = following.hold.clone();
+                let changes = then.on(Event::Tick, at);
+                prop_assert!(!changes.is_empty() || then.deadline() != deadline, "nothing happens at {:?}", at);
             }
         }
     }
@@ -294,7 +417,7 @@ proptest! {
             following.hear(said, world.now);
         }
         world.written = true;
-        for act in [Act::Disconnect, Act::Connect, Act::Beat] {
+        for act in [Act::Disconnect, Act::Connect, Act::Beat, Act::Wait(EXPIRY_MS)] {
             let said = world.act(&act);
             following.hear(said, world.now);
         }

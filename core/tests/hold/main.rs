@@ -1,6 +1,4 @@
 //! Silence and restarts, told as scripts.
-//!
-//! A step is `<ms> <event>`; the output is what it changed. `a=1` puts, `-a` deletes, `[` and `]` are a list's ends.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,59 +6,13 @@
     reason = "a test fails where it stands, and an `expect![]` is written where it is checked"
 )]
 
-use expect_test::{Expect, expect};
-use tombolo_core::hold::{Absent, Canary, Change, Event, Hold, HoldConfig, Presence, Standing};
+mod rows;
+mod script;
+
+use expect_test::expect;
+use script::{CONFIG, check, check_with};
+use tombolo_core::hold::{Absent, Canary, Change, Event, Hold, HoldConfig};
 use tombolo_core::id::{Epoch, Millis};
-
-const CONFIG: HoldConfig = HoldConfig { silent_after_ms: 100, absent: Absent::Doubtful, canary: Canary::Awaited };
-
-fn event(word: &str) -> Event<String, u32> {
-    match word {
-        "[" => Event::Relisting,
-        "]" => Event::Listed,
-        "canary" => Event::Canary(Presence::Seen),
-        "nocanary" => Event::Canary(Presence::Gone),
-        "beat" => Event::Beat,
-        "lost" => Event::Lost,
-        "tick" => Event::Tick,
-        _ => match word.split_once('=') {
-            Some(("epoch", n)) => Event::Epoch(Epoch(n.parse().unwrap())),
-            Some((key, value)) => Event::Upsert(key.into(), value.parse().unwrap()),
-            None if word.starts_with('-') => Event::Delete(word[1..].into()),
-            None if word.starts_with('?') => Event::Unreadable(word[1..].into()),
-            None if word.starts_with('!') => Event::Refuse(word[1..].into()),
-            None => panic!("no event: {word}"),
-        },
-    }
-}
-
-fn show(change: Change<String, u32>) -> String {
-    match change {
-        Change::Put(key, value, Standing::Sure) => format!("{key}={value}"),
-        Change::Put(key, value, Standing::Doubtful(doubt)) => format!("{key}={value}?{doubt:?}"),
-        Change::Remove(key) => format!("-{key}"),
-    }
-}
-
-fn check_with(config: HoldConfig, script: &str, expected: Expect) {
-    let mut hold = Hold::new(config);
-    let mut out = String::new();
-    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (ms, words) = line.split_once(' ').unwrap();
-        let now = Millis(ms.parse().unwrap());
-        let changes: Vec<String> =
-            words.split_whitespace().flat_map(|word| hold.on(event(word), now)).map(show).collect();
-        out += format!("{line} => {}", changes.join(" ")).trim_end();
-        out += "\n";
-    }
-    let held: Vec<String> = hold.iter().map(|(k, v, s)| show(Change::Put(k.clone(), *v, s))).collect();
-    out += format!("held: {}\n", held.join(" ")).trim_end();
-    expected.assert_eq(&out);
-}
-
-fn check(script: &str, expected: Expect) {
-    check_with(CONFIG, script, expected);
-}
 
 #[test]
 fn without_faults_it_passes_everything_on() {
@@ -282,4 +234,20 @@ fn the_deadline_is_when_the_writer_falls_silent() {
     hold.on(Event::Beat, Millis(130));
     hold.on(Event::Lost, Millis(140));
     assert_eq!((hold.deadline(), hold.silent_ms(Millis(150))), (None, 20));
+}
+
+#[test]
+fn the_deadline_is_also_when_what_ended_with_its_lease_leaves() {
+    let mut hold = Hold::new(HoldConfig { silent_after_ms: 100_000, canary: Canary::None, ..CONFIG });
+    let mut on = |event, at| {
+        hold.on(event, Millis(at));
+        hold.deadline().unwrap_or_default()
+    };
+    on(Event::Epoch(Epoch(1)), 0);
+    on(Event::Listed, 0);
+    on(Event::Upsert("a", 1), 0);
+    assert_eq!(on(Event::Expired("a"), 10), Millis(60_010));
+    assert_eq!(on(Event::Relisting, 20), Millis(100_000), "a writer that lists does not count");
+    assert_eq!(on(Event::Listed, 30), Millis(60_030));
+    assert_eq!(on(Event::Tick, 60_030), Millis(100_000));
 }
