@@ -16,8 +16,8 @@ use tombolo_core::id::{ClusterId, ClusterName, MaxClusters, ServiceKey};
 use tombolo_core::model::{BackendKey, BackendState, Frontend, Policy, Protocol, Reach};
 use tombolo_core::own::{PeerCounts, PeerSession, PeerState, RefusedReport};
 use tombolo_core::report::{
-    AgentStatus, ApiserverStatus, BackendExplanation, Explanation, FrontendExplanation, FrontendView, PeerStatus,
-    ServiceView, SlotView,
+    AgentStatus, ApiserverStatus, BackendExplanation, Explanation, Flow, FlowsRequest, FrontendExplanation,
+    FrontendView, PeerStatus, ServiceView, SlotView,
 };
 use tombolo_core::tables::SwitchEntry;
 use tombolo_store::listen::{ListenAddr, Listener};
@@ -95,6 +95,8 @@ impl Agent {
 }
 
 impl AgentAdmin for Agent {
+    type Flows = tokio_stream::Empty<Flow>;
+
     async fn status(&self) -> Result<AgentStatus, Stopping> {
         Ok(AgentStatus {
             node: self.0.into(),
@@ -106,6 +108,7 @@ impl AgentAdmin for Agent {
             heartbeat_age_ms: Some(300),
             synced: true,
             blockers: vec![],
+            remarks: vec![],
             peers: vec![(name("we"), peer(PeerSession::Ready))],
             frontends: 1,
             backends: 1,
@@ -116,7 +119,9 @@ impl AgentAdmin for Agent {
     async fn services(&self) -> Result<Vec<ServiceView>, Stopping> {
         let slot = SlotView { backend: Self::backend(), cluster: name("we"), slots: 1, connects: None };
         let switch = SwitchEntry { base: 4, count: 1, generation: 2 };
-        let frontends = vec![FrontendView { frontend: Self::frontend(), switch, backends: vec![slot] }];
+        let backends = vec![slot];
+        let frontend = FrontendView { frontend: Self::frontend(), switch, backends, connects: None, refused: None };
+        let frontends = vec![frontend];
         Ok(vec![ServiceView { service: Self::service(), policy: Self::policy(), frontends }])
     }
 
@@ -147,6 +152,10 @@ impl AgentAdmin for Agent {
             frontends: vec![frontend],
             notes: vec![],
         }))
+    }
+
+    async fn flows(&self, _request: FlowsRequest) -> Result<Self::Flows, Stopping> {
+        Ok(tokio_stream::empty())
     }
 }
 

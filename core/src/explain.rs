@@ -29,7 +29,7 @@ pub fn explain(mesh: &Mesh, tables: &Tables, service: &ServiceKey, now: Millis) 
     })
 }
 
-/// All services with their installed tables, ascending; `connects` is left to whoever can read the counters.
+/// All services with their installed tables, ascending; the counters are left to whoever can read them.
 pub fn services(mesh: &Mesh, tables: &Tables) -> Vec<ServiceView> {
     mesh.services()
         .map(|spec| ServiceView {
@@ -49,6 +49,8 @@ fn frontend_views(mesh: &Mesh, tables: &Tables, service: &ServiceKey) -> Vec<Fro
         frontend: *frontend,
         switch: installed.switch,
         backends: installed.table.backends.iter().filter_map(slot_view).collect(),
+        connects: None,
+        refused: None,
     };
     tables.frontends_of(service).map(view).collect()
 }

@@ -13,6 +13,7 @@ extern crate alloc;
 pub mod admit;
 pub mod explain;
 pub mod export;
+pub mod flows;
 pub mod hold;
 pub mod id;
 pub mod merge;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use crate::flows::Sampling;
 use crate::id::{ClusterId, ClusterName, ServiceKey};
 use crate::model::{BackendKey, BackendState, Frontend, Policy};
 use crate::own::{PeerState, RefusedReport};
@@ -79,6 +80,8 @@ pub struct AgentStatus {
     pub synced: bool,
     /// What keeps it from being ready; empty when it is.
     pub blockers: Vec<String>,
+    /// What a person should know although it keeps nothing from working: other programs, what the kernel lacks.
+    pub remarks: Vec<String>,
     /// Peers as the own apiserver reports them.
     pub peers: Vec<(ClusterName, PeerState)>,
     /// Frontends in the maps.
@@ -109,6 +112,10 @@ pub struct FrontendView {
     pub switch: SwitchEntry,
     /// The chosen backends with their slot counts.
     pub backends: Vec<SlotView>,
+    /// Connections and first datagrams that were given a backend; absent without a kernel datapath.
+    pub connects: Option<u64>,
+    /// Those that found none and were refused; absent without a kernel datapath.
+    pub refused: Option<u64>,
 }
 
 /// One backend of a table.
@@ -177,4 +184,92 @@ pub struct BackendExplanation {
     pub revision: i64,
     /// Milliseconds since then.
     pub age_ms: u64,
+}
+
+/// Which flows a reader wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowsRequest {
+    /// After those that are kept, those to come.
+    pub follow: bool,
+    /// Only this service's.
+    pub service: Option<ServiceKey>,
+    /// At most so many of those that are kept, the youngest; all of them when absent.
+    pub limit: Option<u32>,
+}
+
+/// One decision of the datapath, as a process met it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// When it was taken, in milliseconds of unix time.
+    pub unix_ms: u64,
+    /// What was decided.
+    pub verdict: FlowVerdict,
+    /// The service; absent when the node has no table for the frontend any more.
+    pub service: Option<ServiceKey>,
+    /// What the process dialled.
+    pub frontend: Frontend,
+    /// Where it was sent; absent when nowhere.
+    pub backend: Option<FlowBackend>,
+    /// Who dialled.
+    pub process: FlowProcess,
+    /// How many of the decisions were told when this one was.
+    pub sampling: Sampling,
+    /// Flows left out right before this one, because their reader was too slow.
+    pub missed: u64,
+}
+
+/// What the datapath decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowVerdict {
+    /// A connect was sent to a backend.
+    Connected,
+    /// The first datagram of an unconnected socket was sent to a backend.
+    FirstDatagram,
+    /// No backend serves: refused.
+    Refused,
+    /// The table is broken: refused, and counted as a fault.
+    Broken,
+    /// No backend serves, and the service wants that left alone.
+    Passed,
+}
+
+/// Where a flow was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowBackend {
+    /// Its address.
+    pub backend: BackendKey,
+    /// Its cluster's name, while one of that id is known.
+    pub cluster: Option<ClusterName>,
+    /// The node it runs on, when a record names one.
+    pub node: Option<SmolStr>,
+}
+
+/// The process behind a flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowProcess {
+    /// Its id, in the host's numbers.
+    pub pid: u32,
+    /// Its command's name, at most 15 bytes of it.
+    pub command: SmolStr,
+    /// Its cgroup's id.
+    pub cgroup_id: u64,
+    /// That cgroup's path below the root of cgroup v2; absent when it is gone.
+    pub cgroup: Option<String>,
+}
+
+impl FlowVerdict {
+    /// All verdicts.
+    pub const ALL: [Self; 5] = [Self::Connected, Self::FirstDatagram, Self::Refused, Self::Broken, Self::Passed];
+
+    /// Its name, in kebab-case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::FirstDatagram => "first-datagram",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::Passed => "passed",
+        }
+    }
 }

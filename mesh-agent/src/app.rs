@@ -23,6 +23,7 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::datapath;
 use crate::driver::{Channels, Driver};
+use crate::flows::FlowLog;
 use crate::health::{self, Metrics, Readiness};
 
 /// Questions and tickets that may wait.
@@ -50,7 +51,8 @@ async fn serve(config: Config) -> Result<()> {
     let (retired, retired_in) = mpsc::channel(QUEUE);
     let (grace_done, grace_over) = mpsc::channel(QUEUE);
     let admin = Listener::bind(&ListenAddr::Unix(config.admin_socket.clone()), None).await.context("--admin-socket")?;
-    serve_admin(admin, ask, &tasks, &stop);
+    let flows = FlowLog::default();
+    serve_admin(admin, Admin { ask, flows: flows.clone() }, &tasks, &stop);
     if let Some(address) = config.health_listen {
         let listener = TcpListener::bind(address).await.with_context(|| format!("binding health to {address}"))?;
         let router = health::router(readiness.clone(), registry);
@@ -71,6 +73,7 @@ async fn serve(config: Config) -> Result<()> {
         signal = terminated() => signal,
     };
     stop.cancel();
+    flows.close();
     tasks.close();
     tasks.wait().await;
     tracing::info!("stopped");
@@ -88,13 +91,8 @@ fn session_spec(config: &Config) -> SessionSpec {
     }
 }
 
-fn serve_admin(
-    listener: Listener,
-    ask: mpsc::Sender<crate::driver::Question>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) {
-    let service = tombolo_wire::admin::agent_service(Arc::new(Admin(ask)));
+fn serve_admin(listener: Listener, admin: Admin, tasks: &TaskTracker, stop: &CancellationToken) {
+    let service = tombolo_wire::admin::agent_service(Arc::new(admin));
     let incoming = listener.incoming(tasks, stop.clone());
     let server = tonic::transport::Server::builder().add_service(service);
     let served = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());

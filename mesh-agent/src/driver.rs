@@ -284,6 +284,7 @@ impl Driver {
             heartbeat_age_ms: self.feed.heartbeat_age_ms(now),
             synced: self.synced,
             blockers: self.blockers(),
+            remarks: Vec::new(),
             peers: self.mesh.peers().map(|(name, state)| (name.clone(), state.clone())).collect(),
             frontends: counts.frontends,
             backends: counts.backends,
@@ -293,6 +294,10 @@ impl Driver {
 
     fn services(&self) -> Vec<ServiceView> {
         let mut views = explain::services(&self.mesh, &self.tables);
+        for view in views.iter_mut().flat_map(|view| &mut view.frontends) {
+            let installed = self.tables.installed(&view.frontend).filter(|_| self.kind == DatapathKind::Ebpf);
+            view.refused = installed.map(|installed| self.datapath.refused(installed.entry.index));
+        }
         for slot in views.iter_mut().flat_map(|view| &mut view.frontends).flat_map(|frontend| &mut frontend.backends) {
             let index = self.tables.backend_index(&slot.backend).filter(|_| self.kind == DatapathKind::Ebpf);
             slot.connects = index.map(|index| self.datapath.connects(index));

@@ -12,4 +12,5 @@ pub mod config;
 mod datapath;
 mod driver;
 mod feed;
+mod flows;
 mod health;

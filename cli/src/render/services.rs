@@ -97,6 +97,8 @@ mod tests {
             frontend: Frontend { addr: "10.96.0.10".parse().unwrap(), port: 80, protocol: Protocol::Tcp },
             switch: SwitchEntry { base: 0, count, generation: 1 },
             backends,
+            connects: Some(21),
+            refused: Some(2),
         }
     }
 

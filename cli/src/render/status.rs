@@ -206,6 +206,7 @@ mod tests {
             heartbeat_age_ms: Some(1200),
             synced: true,
             blockers: vec![],
+            remarks: vec![],
             peers: vec![(name("fc"), state(3, PeerSession::Ready, "")), (name("we"), state(2, PeerSession::Ready, ""))],
             frontends: 1,
             backends: 6,

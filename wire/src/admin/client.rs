@@ -1,12 +1,12 @@
 //! The questions, over an established channel.
 
 use tombolo_core::id::ServiceKey;
-use tombolo_core::report::{AgentStatus, ApiserverStatus, Explanation, ServiceView};
-use tonic::Status;
+use tombolo_core::report::{AgentStatus, ApiserverStatus, Explanation, Flow, FlowsRequest, ServiceView};
 use tonic::body::Body;
 use tonic::client::GrpcService;
 use tonic::codegen::StdError;
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
 
 use crate::proto::agent_admin_client::AgentAdminClient;
 use crate::proto::apiserver_admin_client::ApiserverAdminClient;
@@ -111,5 +111,21 @@ where
         let request = proto::ExplainRequest { service: Some(service.message()) };
         let answer = self.0.explain(request).await?.into_inner();
         Ok(answer.explanation.map(Explanation::value).transpose()?)
+    }
+
+    /// Its flows.
+    pub async fn flows(&mut self, request: &FlowsRequest) -> Result<Flows, AdminError> {
+        Ok(Flows(self.0.flows(request.message()).await?.into_inner()))
+    }
+}
+
+/// An agent's flows, one after the other.
+#[derive(Debug)]
+pub struct Flows(Streaming<proto::Flow>);
+
+impl Flows {
+    /// The next one; `None` after the last. A follower waits for those to come.
+    pub async fn next(&mut self) -> Result<Option<Flow>, AdminError> {
+        Ok(self.0.message().await?.map(Flow::value).transpose()?)
     }
 }

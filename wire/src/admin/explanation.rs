@@ -71,6 +71,8 @@ impl Wire for FrontendView {
             frontend: Some(self.frontend.message()),
             switch: Some(proto::SwitchEntry { base, count, generation: generation.into() }),
             backends: messages(&self.backends),
+            connects: self.connects,
+            refused: self.refused,
         }
     }
 
@@ -81,6 +83,8 @@ impl Wire for FrontendView {
             frontend: must(view.frontend, "frontend")?,
             switch: SwitchEntry { base, count, generation },
             backends: all(view.backends)?,
+            connects: view.connects,
+            refused: view.refused,
         })
     }
 }

@@ -5,16 +5,18 @@
 use std::sync::Arc;
 
 use tombolo_core::id::ServiceKey;
-use tombolo_core::report::{AgentStatus, ApiserverStatus, Explanation, ServiceView};
+use tombolo_core::report::{AgentStatus, ApiserverStatus, Explanation, Flow, FlowsRequest, ServiceView};
+use tonic::codegen::tokio_stream::Stream;
 
 mod client;
 mod explanation;
+mod flow;
 mod server;
 mod status;
 #[cfg(test)]
 mod tests;
 
-pub use client::{AdminError, AgentClient, ApiserverClient};
+pub use client::{AdminError, AgentClient, ApiserverClient, Flows};
 pub use server::{AgentService, ApiserverService};
 
 /// What an apiserver answers. Called on the server's task: answer from a value that is at hand.
@@ -25,12 +27,17 @@ pub trait ApiserverAdmin: Send + Sync + 'static {
 
 /// What an agent answers. One task of the agent owns the answers, so asking is a message, and may find that task gone.
 pub trait AgentAdmin: Send + Sync + 'static {
+    /// Flows as they are told; it ends after those that are kept, or for a follower when the agent stops.
+    type Flows: Stream<Item = Flow> + Send + 'static;
+
     /// Its status, now.
     fn status(&self) -> impl Future<Output = Result<AgentStatus, Stopping>> + Send;
     /// Every global service with its tables.
     fn services(&self) -> impl Future<Output = Result<Vec<ServiceView>, Stopping>> + Send;
     /// Why one service's tables are what they are; `None` when it is no global service here.
     fn explain(&self, service: &ServiceKey) -> impl Future<Output = Result<Option<Explanation>, Stopping>> + Send;
+    /// Decisions of the datapath.
+    fn flows(&self, request: FlowsRequest) -> impl Future<Output = Result<Self::Flows, Stopping>> + Send;
 }
 
 /// The agent is stopping and answers nothing any more.

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::vec;
 
+use tombolo_core::report::{Flow, FlowsRequest};
 use tonic::codegen::http::{Request as HttpRequest, Response as HttpResponse};
-use tonic::codegen::{Body, BoxFuture, Service, StdError, tokio_stream};
+use tonic::codegen::tokio_stream::adapters::Map;
+use tonic::codegen::tokio_stream::{self, StreamExt as _};
+use tonic::codegen::{Body, BoxFuture, Service, StdError};
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
 
@@ -26,6 +29,9 @@ pub struct AgentService<A>(AgentAdminServer<Answers<A>>);
 /// Implements the generated traits, whose types no user of this crate sees.
 #[derive(Debug)]
 struct Answers<A>(Arc<A>);
+
+/// Flows as the generated code wants them.
+type FlowMessages<S> = Map<S, fn(Flow) -> Result<proto::Flow, Status>>;
 
 macro_rules! public_service {
     ($name:ident, $server:ident, $admin:ident) => {
@@ -102,6 +108,15 @@ impl<A: AgentAdmin> AgentRpc for Answers<A> {
             must(request.into_inner().service, "service").map_err(|bad| Status::invalid_argument(bad.to_string()))?;
         let explanation = self.0.explain(&service).await.map_err(stopping)?.as_ref().map(Wire::message);
         Ok(Response::new(proto::ExplainResponse { explanation }))
+    }
+
+    type FlowsStream = FlowMessages<A::Flows>;
+
+    async fn flows(&self, request: Request<proto::FlowsRequest>) -> Result<Response<Self::FlowsStream>, Status> {
+        let request =
+            FlowsRequest::value(request.into_inner()).map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        let flows = self.0.flows(request).await.map_err(stopping)?;
+        Ok(Response::new(flows.map(|flow| Ok(flow.message()))))
     }
 }
 

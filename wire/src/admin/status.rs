@@ -101,6 +101,7 @@ impl Wire for AgentStatus {
             heartbeat_age_ms: self.heartbeat_age_ms,
             synced: self.synced,
             blockers: self.blockers.clone(),
+            remarks: self.remarks.clone(),
             peers: peers
                 .map(|(name, state)| proto::NamedPeerState { name: name.to_string(), state: Some(state.message()) })
                 .collect(),
@@ -122,6 +123,7 @@ impl Wire for AgentStatus {
             heartbeat_age_ms: status.heartbeat_age_ms,
             synced: status.synced,
             blockers: status.blockers,
+            remarks: status.remarks,
             peers: status.peers.into_iter().map(peer).collect::<Result<_, _>>()?,
             frontends: status.frontends,
             backends: status.backends,

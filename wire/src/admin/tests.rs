@@ -6,13 +6,15 @@ use std::task::{Context, Poll, Waker};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use tombolo_core::flows::Sampling;
 use tombolo_core::id::ServiceKey;
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::report::{
-    AgentStatus, ApiserverStatus, BackendExplanation, Explanation, FaultReport, FrontendExplanation, FrontendView,
-    PeerStatus, ServiceView, SlotView,
+    AgentStatus, ApiserverStatus, BackendExplanation, Explanation, FaultReport, Flow, FlowBackend, FlowProcess,
+    FlowVerdict, FlowsRequest, FrontendExplanation, FrontendView, PeerStatus, ServiceView, SlotView,
 };
 use tombolo_core::tables::SwitchEntry;
+use tonic::codegen::tokio_stream;
 use tonic::server::NamedService;
 
 use super::{
@@ -52,32 +54,33 @@ fn apiserver_status() -> impl Strategy<Value = ApiserverStatus> {
 fn agent_status() -> impl Strategy<Value = AgentStatus> {
     let who = (text(), cluster_name(), TEXT, text());
     let peers = vec((cluster_name(), peer_state()), 0..3);
-    (who, any::<[u64; 2]>(), option::of(any::<u64>()), any::<[bool; 2]>(), vec(TEXT, 0..3), peers, any::<[u32; 2]>())
-        .prop_map(
-            |(
-                (node, cluster, version, datapath),
-                [uptime_s, plans],
-                heartbeat_age_ms,
-                [store_connected, synced],
-                blockers,
-                peers,
-                [frontends, backends],
-            )| AgentStatus {
-                node,
-                cluster,
-                version,
-                uptime_s,
-                datapath,
-                store_connected,
-                heartbeat_age_ms,
-                synced,
-                blockers,
-                peers,
-                frontends,
-                backends,
-                plans,
-            },
-        )
+    let texts = (vec(TEXT, 0..3), vec(TEXT, 0..3));
+    (who, any::<[u64; 2]>(), option::of(any::<u64>()), any::<[bool; 2]>(), texts, peers, any::<[u32; 2]>()).prop_map(
+        |(
+            (node, cluster, version, datapath),
+            [uptime_s, plans],
+            heartbeat_age_ms,
+            [store_connected, synced],
+            (blockers, remarks),
+            peers,
+            [frontends, backends],
+        )| AgentStatus {
+            node,
+            cluster,
+            version,
+            uptime_s,
+            datapath,
+            store_connected,
+            heartbeat_age_ms,
+            synced,
+            blockers,
+            remarks,
+            peers,
+            frontends,
+            backends,
+            plans,
+        },
+    )
 }
 
 fn frontend() -> impl Strategy<Value = Frontend> {
@@ -96,11 +99,14 @@ fn backend() -> impl Strategy<Value = BackendKey> {
 fn service_view() -> impl Strategy<Value = ServiceView> {
     let slot = (backend(), cluster_name(), any::<u32>(), option::of(any::<u64>()))
         .prop_map(|(backend, cluster, slots, connects)| SlotView { backend, cluster, slots, connects });
-    let view = (frontend(), any::<[u32; 2]>(), any::<u16>(), vec(slot, 0..4)).prop_map(
-        |(frontend, [base, count], generation, backends)| FrontendView {
+    let counters = [option::of(any::<u64>()), option::of(any::<u64>())];
+    let view = (frontend(), any::<[u32; 2]>(), any::<u16>(), vec(slot, 0..4), counters).prop_map(
+        |(frontend, [base, count], generation, backends, [connects, refused])| FrontendView {
             frontend,
             switch: SwitchEntry { base, count, generation },
             backends,
+            connects,
+            refused,
         },
     );
     (service_key(), policy(), vec(view, 0..3)).prop_map(|(service, policy, frontends)| ServiceView {
@@ -143,11 +149,39 @@ fn explanation() -> impl Strategy<Value = Explanation> {
     )
 }
 
+fn flow() -> impl Strategy<Value = Flow> {
+    let sent = option::of((backend(), option::of(cluster_name()), option::of(text())))
+        .prop_map(|sent| sent.map(|(backend, cluster, node)| FlowBackend { backend, cluster, node }));
+    let process = (any::<u32>(), text(), any::<u64>(), option::of(TEXT))
+        .prop_map(|(pid, command, cgroup_id, cgroup)| FlowProcess { pid, command, cgroup_id, cgroup });
+    let verdict = proptest::sample::select(FlowVerdict::ALL.to_vec());
+    let numbers = (any::<[u64; 2]>(), any::<u32>());
+    (verdict, option::of(service_key()), frontend(), sent, process, numbers).prop_map(
+        |(verdict, service, frontend, backend, process, ([unix_ms, missed], sampling))| Flow {
+            unix_ms,
+            verdict,
+            service,
+            frontend,
+            backend,
+            process,
+            sampling: Sampling(sampling),
+            missed,
+        },
+    )
+}
+
+fn flows_request() -> impl Strategy<Value = FlowsRequest> {
+    (any::<bool>(), option::of(service_key()), option::of(any::<u32>()))
+        .prop_map(|(follow, service, limit)| FlowsRequest { follow, service, limit })
+}
+
 struct Fixed {
     apiserver: ApiserverStatus,
     agent: AgentStatus,
     services: Vec<ServiceView>,
     explanation: Explanation,
+    request: FlowsRequest,
+    flows: Vec<Flow>,
 }
 
 impl ApiserverAdmin for Fixed {
@@ -157,6 +191,8 @@ impl ApiserverAdmin for Fixed {
 }
 
 impl AgentAdmin for Fixed {
+    type Flows = tokio_stream::Iter<std::vec::IntoIter<Flow>>;
+
     async fn status(&self) -> Result<AgentStatus, Stopping> {
         Ok(self.agent.clone())
     }
@@ -168,6 +204,19 @@ impl AgentAdmin for Fixed {
     async fn explain(&self, service: &ServiceKey) -> Result<Option<Explanation>, Stopping> {
         Ok((*service == self.explanation.service).then(|| self.explanation.clone()))
     }
+
+    async fn flows(&self, request: FlowsRequest) -> Result<Self::Flows, Stopping> {
+        let flows = if request == self.request { self.flows.clone() } else { Vec::new() };
+        Ok(tokio_stream::iter(flows))
+    }
+}
+
+async fn all(mut flows: super::Flows) -> Vec<Flow> {
+    let mut all = Vec::new();
+    while let Some(flow) = flows.next().await.unwrap() {
+        all.push(flow);
+    }
+    all
 }
 
 /// Polls what never waits: client and server in one process.
@@ -189,8 +238,10 @@ proptest! {
         services in vec(service_view(), 0..4),
         explanation in explanation(),
         other in service_key(),
+        request in flows_request(),
+        flows in vec(flow(), 0..4),
     ) {
-        let fixed = Arc::new(Fixed { apiserver, agent, services, explanation });
+        let fixed = Arc::new(Fixed { apiserver, agent, services, explanation, request, flows });
         let mut client = ApiserverClient::new(apiserver_service(fixed.clone()));
         prop_assert_eq!(&now(client.status()).unwrap(), &fixed.apiserver);
         let mut client = AgentClient::new(agent_service(fixed.clone()));
@@ -201,6 +252,7 @@ proptest! {
         if other != fixed.explanation.service {
             prop_assert_eq!(now(client.explain(&other)).unwrap(), None);
         }
+        prop_assert_eq!(&now(all(now(client.flows(&fixed.request)).unwrap())), &fixed.flows);
     }
 }
 

@@ -7,6 +7,8 @@ use tombolo_core::model::{
     Affinity, BackendState, InternalTrafficPolicy, NoBackend, OnStale, Policy, Port, Protocol, Reach,
 };
 use tombolo_core::own::{ClusterInfo, NodeInfo, PeerCounts, PeerSession, PeerState, RefusedExample, RefusedReport};
+#[cfg(feature = "admin")]
+use tombolo_core::report::FlowVerdict;
 
 use super::{self as proto, Bad, Wire, all, messages};
 
@@ -59,6 +61,11 @@ enums! {
     NoBackend "no-backend" { Refuse, Pass }
     OnStale "on-stale" { LastResort, Keep, Drop }
     PeerSession "session" { Connecting, Ready, Lost, Refused }
+}
+
+#[cfg(feature = "admin")]
+enums! {
+    FlowVerdict "verdict" { Connected, FirstDatagram, Refused, Broken, Passed }
 }
 
 impl Wire for Addr {
