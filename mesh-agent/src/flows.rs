@@ -1,6 +1,7 @@
 //! The last flows, and who follows them.
 //!
 //! A follower has a bounded queue: one that is too slow loses flows and is told how many, and never slows the agent.
+#![cfg_attr(not(test), expect(dead_code, reason = "the datapath's events come next"))]
 
 use std::collections::VecDeque;
 use std::pin::Pin;
