@@ -145,5 +145,6 @@ fn writer_spec(config: &Config, peers: scopes::SharedPeers) -> WriterSpec {
             (own::key_to_string(&OwnKey::Heartbeat), |unix_ms| own::encode(&OwnRecord::Heartbeat(unix_ms))),
         ],
         every: HEARTBEAT,
+        lease_ttl: config.lease_ttl,
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 use ipnet::IpNet;
@@ -55,6 +56,9 @@ pub struct Args {
     /// Whether a Namespace without the annotation clustermesh.cilium.io/global is global: true or false.
     #[arg(long, env = "TOMBOLO_DEFAULT_GLOBAL_NAMESPACE", default_value = "true")]
     pub default_global_namespace: String,
+    /// Advanced: how long this program's keys outlive it in the store, 5s to 24h.
+    #[arg(long, env = "TOMBOLO_LEASE_TTL", default_value = "15m")]
+    pub lease_ttl: String,
     /// What is logged, as a tracing filter: info, or tombolo_store=debug,info.
     #[arg(long, env = "TOMBOLO_LOG", default_value = "info")]
     pub log: String,
@@ -89,6 +93,8 @@ pub struct Config {
     pub pod_cidrs: Vec<IpNet>,
     /// `--default-global-namespace`.
     pub namespaces: DefaultNamespace,
+    /// `--lease-ttl`.
+    pub lease_ttl: Duration,
 }
 
 /// Everything that is wrong with a command line.
@@ -160,8 +166,9 @@ impl Args {
                 other => Err(format!("{other:?} is neither true nor false")),
             },
         );
-        let (Some(cluster), Some(max), Some(id), Some(source), Some(namespaces), true) =
-            (cluster, max, id, source, namespaces, check.0.is_empty())
+        let lease_ttl = check.take("lease-ttl", lease_ttl(&self.lease_ttl));
+        let (Some(cluster), Some(max), Some(id), Some(source), Some(namespaces), Some(lease_ttl), true) =
+            (cluster, max, id, source, namespaces, lease_ttl, check.0.is_empty())
         else {
             return Err(ConfigErrors(check.0));
         };
@@ -181,12 +188,22 @@ impl Args {
             service_cidrs,
             pod_cidrs,
             namespaces,
+            lease_ttl,
         })
     }
 }
 
 fn number(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+/// A number with `s`, `m` or `h` behind it. Heartbeats are written every 5 s and leases renewed at a third of their time.
+fn lease_ttl(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no duration from 5s to 24h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let unit = [("s", 1), ("m", 60), ("h", 3_600)].into_iter().find(|(name, _)| *name == unit);
+    let seconds = number.parse::<u64>().ok().zip(unit).and_then(|(number, (_, unit))| number.checked_mul(unit));
+    seconds.filter(|seconds| (5..=86_400).contains(seconds)).map(Duration::from_secs).ok_or_else(bad)
 }
 
 fn source(text: &str) -> Result<PathBuf, String> {
@@ -236,9 +253,10 @@ mod tests {
             "--health-listen=:80",
             "--deny-cidr=10.0.0.0/8,x",
             "--default-global-namespace=maybe",
+            "--lease-ttl=4s",
         ]);
         expect![[r#"
-            12 wrong on the command line:
+            13 wrong on the command line:
               --cluster-name: "We" is no cluster name: 1 to 32 of a-z, 0-9 and '-', with a letter or digit at both ends
               --cluster-id: 300 is no cluster id: it must be 1 to 255
               --source: "/etc" is no source: it must be dir:PATH
@@ -250,7 +268,8 @@ mod tests {
               --admin-listen: "here" is no address to listen on: it must be IP:PORT or unix:/path
               --health-listen: ":80" is no IP:PORT
               --deny-cidr: "x" is no CIDR
-              --default-global-namespace: "maybe" is neither true nor false"#]]
+              --default-global-namespace: "maybe" is neither true nor false
+              --lease-ttl: "4s" is no duration from 5s to 24h"#]]
         .assert_eq(&wrong.validate().unwrap_err().to_string());
     }
 
@@ -266,6 +285,7 @@ mod tests {
         let config = good.validate().unwrap();
         assert_eq!(config.store.endpoints, ["https://a:1", "https://b:2"]);
         assert_eq!(config.store.tls.cert, dir.path().join("admin.crt"));
+        assert_eq!(config.lease_ttl, tombolo_store::LEASE_TTL);
         assert_eq!((config.id.get(), config.namespaces), (2, DefaultNamespace::Global));
     }
 }

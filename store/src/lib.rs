@@ -17,4 +17,4 @@ pub use config::{StoreConfig, TlsFiles};
 pub use dial::{DialError, admin_channel};
 pub use session::{SessionError, SessionEvent, SessionSpec, Watch, session};
 pub use users::bootstrap_users;
-pub use writer::{Scope, Surplus, Writer, WriterSpec, WriterStatus};
+pub use writer::{LEASE_TTL, Scope, Surplus, Writer, WriterSpec, WriterStatus};

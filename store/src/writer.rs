@@ -32,6 +32,9 @@ use crate::session::driver::Driver;
 use crate::session::fsm::Plan;
 use crate::session::{SessionError, Watch};
 
+/// How long a key outlives its writer (Cilium's `--kvstore-lease-ttl`).
+pub const LEASE_TTL: Duration = Duration::from_secs(15 * 60);
+
 /// A set of keys that is completed as one: a prefix, or one peer's part of a prefix.
 pub type Scope = String;
 
@@ -63,6 +66,8 @@ pub struct WriterSpec {
     pub heartbeats: Vec<Beat>,
     /// How often they are written.
     pub every: Duration,
+    /// How long keys outlive the writer, in whole seconds; [`LEASE_TTL`] outside tests.
+    pub lease_ttl: Duration,
 }
 
 /// Where a writer stands.
@@ -95,14 +100,15 @@ struct Shared {
 impl Writer {
     /// Starts a writer; it ends when `cancel` is cancelled, leaving its keys to their leases.
     pub fn start(spec: WriterSpec, tasks: &TaskTracker, cancel: CancellationToken) -> Self {
-        let WriterSpec { store, scope_of, prefixes, heartbeats, every } = spec;
+        let WriterSpec { store, scope_of, prefixes, heartbeats, every, lease_ttl } = spec;
         let span = info_span!("writer", store = %store.endpoints.join(","));
         let watches = prefixes.iter().map(|prefix| Watch { prefix: prefix.clone(), canary: None }).collect();
         let driver = Driver::new(store, Plan { heartbeat: None, first: None, watches });
         let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         let planner = Mutex::new(Planner::new(scope_of, prefixes, heartbeats, every_ms));
         let shared = Arc::new(Shared { planner, status: watch::Sender::default(), wake: Notify::new() });
-        let task = shell::run(Arc::clone(&shared), driver);
+        let ttl_s = i64::try_from(lease_ttl.as_secs()).unwrap_or(i64::MAX).max(1);
+        let task = shell::run(Arc::clone(&shared), driver, ttl_s);
         tasks.spawn(
             async move {
                 tokio::select! {

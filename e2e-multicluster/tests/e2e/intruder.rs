@@ -14,7 +14,9 @@ use tombolo_certs::{Role, TlsFiles};
 use tombolo_e2e::cluster::Cluster;
 use tombolo_e2e::netns;
 use tombolo_e2e::topology::Place;
-use tombolo_store::{SessionError, SessionEvent, SessionSpec, StoreConfig, Watch, Writer, WriterSpec, session};
+use tombolo_store::{
+    LEASE_TTL, SessionError, SessionEvent, SessionSpec, StoreConfig, Watch, Writer, WriterSpec, session,
+};
 use tombolo_wire::etcd_config;
 
 /// How long a store may take to grant or refuse.
@@ -80,6 +82,7 @@ impl Intruder {
             prefixes: records.iter().map(|(key, _)| key.clone()).collect(),
             heartbeats: Vec::new(),
             every: Duration::from_secs(5),
+            lease_ttl: LEASE_TTL,
         };
         netns::block_on(&self.netns, async move {
             let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());

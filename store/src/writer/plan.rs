@@ -2,7 +2,9 @@
 //!
 //! Keys that differ wait in one queue, in the order they were asked for, each at most once and with its latest value:
 //! the queue is never longer than the set of keys. One transaction is under way at a time, so that order is kept. While
-//! nothing is under way a key goes out at once; what comes meanwhile is the next batch.
+//! nothing is under way a key goes out at once; what comes meanwhile is the next batch (`batch`).
+
+mod batch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use tombolo_core::id::{Epoch, Millis, Revision};
 use tracing::error;
 
-use super::leases::Leases;
+use super::leases::{Group, Leases};
 use super::queue::Queue;
 use super::work::{Done, Key, Op, Work};
 use super::{Beat, Scope, ScopeOf, Surplus, WriterStatus};
@@ -20,10 +22,7 @@ use crate::session::connection::{is_prefix, prefix_end};
 use crate::session::fsm::{Command, Record};
 use crate::session::{SessionError, SessionEvent};
 
-/// Operations a transaction, at most (etcd's default `--max-txn-ops`).
-pub(crate) const TXN_OPS: usize = 128;
-/// Bytes a transaction, about: etcd refuses requests over 1.5 MiB.
-pub(crate) const TXN_BYTES: usize = 1 << 20;
+pub(crate) use self::batch::TXN_OPS;
 
 struct Desired {
     value: Bytes,
@@ -58,6 +57,10 @@ pub(crate) struct Planner {
     beats: Vec<BeatState>,
     every_ms: u64,
     desired: BTreeMap<Key, Desired>,
+    /// How many keys each prefix should have.
+    sizes: Vec<usize>,
+    /// Every key that is or was a canary: deleting one is never overtaken.
+    canaries: BTreeSet<Key>,
     known: BTreeMap<Key, Known>,
     scopes: BTreeMap<Scope, ScopeState>,
     queue: Queue,
@@ -76,6 +79,8 @@ impl Planner {
         let beats = beats.into_iter().map(|(key, make)| BeatState { key, make, due: Millis(0) }).collect();
         Self {
             scope_of,
+            sizes: vec![0; prefixes.len().max(1)],
+            canaries: BTreeSet::new(),
             prefixes,
             beats,
             every_ms,
@@ -97,14 +102,14 @@ impl Planner {
         debug_assert!(self.prefixes.iter().any(|p| covers(p, key)), "{key} is in none of the writer's prefixes");
         let key = self.intern(key);
         let canary_of = self.desired.get(&key).and_then(|d| d.canary_of.clone());
-        self.desired.insert(Arc::clone(&key), Desired { value, canary_of });
+        self.desire(&key, Desired { value, canary_of });
         self.settle_surplus(&key);
         self.reconsider(&key, now);
     }
 
     pub(crate) fn delete(&mut self, key: &str) {
         let key = self.intern(key);
-        if let Some(Desired { canary_of: Some(scope), .. }) = self.desired.remove(&key)
+        if let Some(Desired { canary_of: Some(scope), .. }) = self.undesire(&key)
             && let Some(state) = self.scopes.get_mut(&scope)
         {
             state.canary = None;
@@ -125,7 +130,8 @@ impl Planner {
             self.delete(&old);
         }
         if let (Some(key), Some((_, value))) = (key, canary) {
-            self.desired.insert(Arc::clone(&key), Desired { value, canary_of: Some(scope) });
+            self.canaries.insert(Arc::clone(&key));
+            self.desire(&key, Desired { value, canary_of: Some(scope) });
             self.settle_surplus(&key);
             self.queue.uncount(&key);
             self.reconsider(&key, now);
@@ -167,14 +173,16 @@ impl Planner {
         if let Some(id) = self.leases.want_renewal(now) {
             return Some(Work::Renew(id));
         }
+        if let Some(group) = self.leases.want_grant() {
+            return Some(Work::Grant(group));
+        }
         if !self.flight.is_empty() {
             return None;
         }
-        let (ops, short) = self.batch(now, unix_ms);
-        if ops.is_empty() {
-            return (short && self.leases.want_grant()).then_some(Work::Grant);
+        self.flight = self.batch(now, unix_ms);
+        if self.flight.is_empty() {
+            return self.leases.want_grant().map(Work::Grant);
         }
-        self.flight = ops;
         Some(Work::Txn(self.flight.iter().map(|(op, _)| op.clone()).collect()))
     }
 
@@ -184,7 +192,7 @@ impl Planner {
             Done::Written { revision } => self.written(revision, now),
             Done::LeaseGone => self.lease_gone(now),
             Done::Rejected { reason } => self.rejected(&reason),
-            Done::Granted { id } => self.leases.granted(id, now),
+            Done::Granted { id, group, ttl_s } => self.leases.granted(id, group, ttl_s, now),
             // The keys of a lease that is gone are deleted by the store, and the watch will say so.
             Done::Renewed { id, ttl_s } => self.leases.renewed(id, ttl_s, now),
         }
@@ -326,6 +334,23 @@ impl Planner {
         state.is_some_and(|state| state.complete && state.surplus.contains(key))
     }
 
+    fn desire(&mut self, key: &Key, desired: Desired) {
+        if self.desired.insert(Arc::clone(key), desired).is_none() {
+            let group = self.group(key);
+            self.sizes[group] += 1;
+        }
+    }
+
+    fn undesire(&mut self, key: &Key) -> Option<Desired> {
+        let group = self.group(key);
+        self.desired.remove(key).inspect(|_| self.sizes[group] -= 1)
+    }
+
+    /// The prefix that the key is in.
+    fn group(&self, key: &str) -> Group {
+        self.prefixes.iter().position(|prefix| covers(prefix, key)).unwrap_or(0)
+    }
+
     fn exists(&self, key: &str) -> bool {
         self.known.get(key).is_some_and(|known| known.value.is_some())
     }
@@ -333,15 +358,16 @@ impl Planner {
     /// Queues the key if the store differs from what should be. What an earlier life of this writer left, and nobody has
     /// judged yet, keeps its lease: agents may live on it for as long as its scope takes to be complete.
     fn reconsider(&mut self, key: &Key, now: Millis) {
+        let group = self.group(key);
         let differs = match self.desired.get(key) {
             Some(desired) => {
                 let known = self.known.get(key).filter(|known| known.value.as_ref() == Some(&desired.value));
-                known.is_none_or(|known| !self.leases.keeps(known.lease, now)) || self.is_under_way(key)
+                known.is_none_or(|known| !self.leases.keeps(known.lease, group, now)) || self.is_under_way(key)
             }
             None => {
                 let deletable = self.is_deletable(key);
                 if let Some(lease) = self.known.get(key).map(|known| known.lease).filter(|_| !deletable) {
-                    self.leases.keeps(lease, now);
+                    self.leases.keeps(lease, group, now);
                 }
                 deletable
             }
@@ -366,66 +392,6 @@ impl Planner {
             let scope = if is_canary { None } else { (self.scope_of)(&key) };
             self.queue.push(key, scope);
         }
-    }
-
-    /// Takes from the queue what fits in one transaction; true beside it when a lease is missing.
-    fn batch(&mut self, now: Millis, unix_ms: u64) -> (Vec<(Op, Option<Scope>)>, bool) {
-        let (mut ops, mut short) = self.due_beats(now, unix_ms);
-        let mut bytes = 0;
-        let mut held = Vec::new();
-        while ops.len() < self.batch_max && bytes < TXN_BYTES {
-            let Some(key) = self.queue.pop() else { break };
-            if self.waits(&key) {
-                held.push(key);
-                continue;
-            }
-            match self.op(&key, now) {
-                Ok(Some(op)) => {
-                    bytes += op.size();
-                    ops.push((op, self.queue.take(&key)));
-                }
-                Ok(None) => {
-                    let scope = self.queue.take(&key);
-                    self.queue.close(scope);
-                }
-                Err(NoLease) => {
-                    short = true;
-                    held.push(key);
-                    break;
-                }
-            }
-        }
-        // Keys that needed nothing after all may have been the last that a held canary waited for.
-        let freed = ops.is_empty() && !short && held.iter().any(|key| !self.waits(key));
-        self.queue.put_back(held);
-        if freed { self.batch(now, unix_ms) } else { (ops, short) }
-    }
-
-    fn due_beats(&self, now: Millis, unix_ms: u64) -> (Vec<(Op, Option<Scope>)>, bool) {
-        let due = || self.beats.iter().filter(|beat| beat.due <= now);
-        match self.leases.any() {
-            Some(lease) => (due().map(|beat| (beat.op(lease, unix_ms), None)).collect(), false),
-            None => (Vec::new(), due().next().is_some()),
-        }
-    }
-
-    /// A canary waits until nothing of its scope is queued or under way.
-    fn waits(&self, key: &Key) -> bool {
-        let scope = self.desired.get(key).and_then(|d| d.canary_of.as_ref());
-        scope.is_some_and(|scope| !self.queue.is_closed(scope))
-    }
-
-    fn op(&mut self, key: &Key, now: Millis) -> Result<Option<Op>, NoLease> {
-        let Some(desired) = self.desired.get(key) else {
-            return Ok(self.exists(key).then(|| Op::Delete { key: Arc::clone(key) }));
-        };
-        let known = self.known.get(key);
-        let current = known.map_or(0, |known| known.lease);
-        if known.is_some_and(|known| known.value.as_ref() == Some(&desired.value)) && self.leases.keeps(current, now) {
-            return Ok(None);
-        }
-        let lease = self.leases.take(current).ok_or(NoLease)?;
-        Ok(Some(Op::Put { key: Arc::clone(key), value: desired.value.clone(), lease }))
     }
 
     fn written(&mut self, revision: i64, now: Millis) {
@@ -490,15 +456,6 @@ impl Planner {
     /// Gives back the place that a put took in its lease.
     fn release(&mut self, op: &Op) {
         self.leases.count(op.lease().unwrap_or(0), false);
-    }
-}
-
-/// No lease has room; one must be granted first.
-struct NoLease;
-
-impl BeatState {
-    fn op(&self, lease: i64, unix_ms: u64) -> Op {
-        Op::Put { key: self.key.as_str().into(), value: (self.make)(unix_ms), lease }
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::leases::TTL_S;
+use super::leases::Group;
 use super::work::{Done, Op, Work};
 use super::{Shared, WriterStatus};
 use crate::clock;
@@ -22,12 +22,12 @@ use crate::session::fsm::{CALL_TIMEOUT_MS, Command};
 type Answer = Result<Done, SessionError>;
 
 /// A writer's whole life.
-pub(super) async fn run(shared: Arc<Shared>, mut driver: Driver) {
+pub(super) async fn run(shared: Arc<Shared>, mut driver: Driver, ttl_s: i64) {
     let mut works: FuturesUnordered<BoxFuture<'static, Answer>> = FuturesUnordered::new();
     loop {
         if let Some(client) = driver.client() {
             while let Some(work) = shared.planner.lock().next(clock::now(), clock::unix_ms()) {
-                works.push(Box::pin(carry_out(client.clone(), work)));
+                works.push(Box::pin(carry_out(client.clone(), work, ttl_s)));
             }
         }
         let deadline = shared.publish();
@@ -66,11 +66,11 @@ impl Shared {
     }
 }
 
-async fn carry_out(client: Client, work: Work) -> Answer {
+async fn carry_out(client: Client, work: Work, ttl_s: i64) -> Answer {
     let answer = async {
         match work {
             Work::Txn(ops) => write(client, ops).await,
-            Work::Grant => grant(client).await,
+            Work::Grant(group) => grant(client, group, ttl_s).await,
             Work::Renew(id) => renew(client, id).await,
         }
     };
@@ -112,9 +112,9 @@ fn txn_op(op: Op) -> TxnOp {
     }
 }
 
-async fn grant(client: Client) -> Answer {
-    let granted = client.lease_client().grant(TTL_S, None).await.map_err(|e| explain(&e, "lease grant"))?;
-    Ok(Done::Granted { id: granted.id() })
+async fn grant(client: Client, group: Group, ttl_s: i64) -> Answer {
+    let granted = client.lease_client().grant(ttl_s, None).await.map_err(|e| explain(&e, "lease grant"))?;
+    Ok(Done::Granted { id: granted.id(), group, ttl_s: granted.ttl() })
 }
 
 /// Renews, then asks for the whole time: a lease taken over from an earlier writer may have another one.

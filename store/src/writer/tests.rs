@@ -2,14 +2,14 @@
 
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 use tombolo_core::id::Millis;
 
 use self::world::World;
 use super::Surplus;
-use super::leases::KEYS;
+use super::leases::{KEYS, Leases, SPREAD, SPREAD_MAX};
 use super::plan::TXN_OPS;
 use super::work::{Op, Work};
 
@@ -45,6 +45,10 @@ fn a_canary_is_written_only_when_its_scope_stands() {
 #[test]
 fn an_idle_writer_puts_at_once_and_a_busy_one_batches() {
     let mut world = World::ready();
+    for n in 0..SPREAD_MAX * SPREAD {
+        world.planner.put(&format!("s/one/before-{n}"), "1".into(), world.now);
+    }
+    world.settle();
     world.planner.put("s/one/a", "1".into(), world.now);
     let first = world.work().expect("an idle writer writes at once");
     assert_eq!(keys(&first), ["s/one/a"]);
@@ -96,17 +100,105 @@ fn a_key_without_a_lease_is_given_one() {
 }
 
 #[test]
-fn leases_carry_a_thousand_keys_and_are_renewed() {
+fn leases_are_spread_and_renewed() {
     let mut world = World::ready();
     for n in 0..2 * KEYS + 1 {
         world.planner.put(&format!("s/one/{n}"), "1".into(), world.now);
     }
     world.settle();
-    assert_eq!(world.leases.len(), 3);
+    assert_eq!(world.leases.len(), SPREAD_MAX);
     let before = world.renewals;
     world.now = Millis(world.now.0 + 300_000);
     world.settle();
-    assert_eq!(world.renewals - before, 3);
+    assert_eq!(world.renewals - before, SPREAD_MAX);
+}
+
+#[test]
+fn few_keys_share_a_lease_and_many_have_a_thousand_each_at_most() {
+    let mut leases = Leases::default();
+    let mut keys_of = BTreeMap::new();
+    let most = SPREAD_MAX * KEYS + 1;
+    for n in 1..=most {
+        let id = loop {
+            if let Some(id) = leases.take(0, 0, n) {
+                break id;
+            }
+            let group = leases.want_grant().expect("a lease is missing");
+            leases.granted(i64::try_from(keys_of.len()).unwrap() + 1, group, 900, Millis(0));
+            keys_of.insert(i64::try_from(keys_of.len()).unwrap() + 1, 0);
+        };
+        *keys_of.get_mut(&id).unwrap() += 1;
+        if n == SPREAD - 1 {
+            assert_eq!(keys_of, BTreeMap::from([(1, n)]));
+        }
+    }
+    assert_eq!(keys_of.len(), SPREAD_MAX + 1);
+    assert!(keys_of.values().all(|keys| *keys <= KEYS));
+}
+
+#[test]
+fn another_prefix_has_leases_of_its_own() {
+    let mut leases = Leases::default();
+    assert_eq!(leases.take(0, 0, 1), None);
+    assert_eq!(leases.want_grant(), Some(0));
+    leases.granted(7, 0, 900, Millis(0));
+    assert_eq!(leases.take(0, 0, 1), Some(7));
+    assert_eq!(leases.take(0, 1, 1), None);
+    assert_eq!(leases.want_grant(), Some(1));
+    assert_eq!(leases.want_grant(), None, "it is on its way");
+}
+
+/// Deletes of what `keys` keys were: the keys of each transaction.
+fn deletes(world: &mut World) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    while let Some(work) = world.work() {
+        let Work::Txn(ops) = &work else { panic!("{work:?}") };
+        all.push(ops.iter().map(|op| op.key().to_string()).collect());
+        world.apply(work);
+    }
+    all
+}
+
+#[test]
+fn keys_of_one_lease_are_deleted_one_by_one() {
+    let mut world = World::ready();
+    for key in ["s/one/a", "s/one/b", "s/one/c"] {
+        world.planner.put(key, "1".into(), world.now);
+    }
+    world.settle();
+    for key in ["s/one/a", "s/one/b", "s/one/c"] {
+        world.planner.delete(key);
+    }
+    assert_eq!(deletes(&mut world), [["s/one/a"], ["s/one/b"], ["s/one/c"]]);
+}
+
+#[test]
+fn a_thousand_keys_are_deleted_in_few_transactions() {
+    let mut world = World::ready();
+    let key = |n: usize| format!("s/one/{n:04}");
+    for n in 0..KEYS {
+        world.planner.put(&key(n), "1".into(), world.now);
+    }
+    world.settle();
+    for n in 0..KEYS {
+        world.planner.delete(&key(n));
+    }
+    let deleted = deletes(&mut world);
+    assert!(deleted.len() <= 2 * KEYS / SPREAD_MAX, "{} transactions", deleted.len());
+    assert_eq!(deleted.iter().map(Vec::len).sum::<usize>(), KEYS);
+}
+
+#[test]
+fn a_put_never_passes_a_delete() {
+    let mut world = World::ready();
+    for key in ["s/one/a", "s/one/b"] {
+        world.planner.put(key, "1".into(), world.now);
+    }
+    world.settle();
+    world.planner.delete("s/one/a");
+    world.planner.delete("s/one/b");
+    world.planner.put("s/one/c", "1".into(), world.now);
+    assert_eq!(deletes(&mut world), [vec!["s/one/a"], vec!["s/one/b", "s/one/c"]]);
 }
 
 #[test]
@@ -117,10 +209,11 @@ fn a_lease_given_up_with_another_loses_no_key() {
     }
     world.settle();
     let lease = |world: &World, key: &str| world.store[key].lease;
-    let (gone, given_up) = (lease(&world, "s/one/0000"), lease(&world, "s/one/1400"));
-    assert_ne!(gone, given_up);
+    let gone = lease(&world, "s/one/0000");
+    let other = world.store.iter().find(|(key, v)| v.lease != gone && *key != world::BEAT).unwrap().0.clone();
+    let given_up = lease(&world, &other);
     world.leases.remove(&gone);
-    for key in ["s/one/0000", "s/one/1400"] {
+    for key in ["s/one/0000", &other] {
         world.planner.put(key, "2".into(), world.now);
     }
     world.settle();
@@ -131,16 +224,18 @@ fn a_lease_given_up_with_another_loses_no_key() {
 #[test]
 fn what_an_earlier_life_left_keeps_its_lease_until_it_is_judged() {
     let mut world = World::ready();
-    for n in 0..KEYS + 1 {
+    for n in 0..4 * SPREAD {
         world.planner.put(&format!("s/one/{n}"), "1".into(), world.now);
     }
     world.settle();
+    let leases: BTreeSet<i64> = world.store.values().map(|v| v.lease).collect();
+    assert!(leases.len() > 1);
     let mut next = world.restarted();
     let before = next.renewals;
     next.settle();
     next.now = Millis(next.now.0 + 300_000);
     next.settle();
-    assert!(next.renewals - before >= 4, "both leases, at once and when a third of their time is over");
+    assert!(next.renewals - before >= 2 * leases.len(), "all leases, at once and when a third of their time is over");
 }
 
 #[test]
@@ -192,11 +287,7 @@ fn retiring_deletes_the_canary_first() {
     world.planner.complete("one".into(), Surplus::Deleted, Some(("s/canary/one".into(), "t".into())), world.now);
     world.settle();
     world.planner.retire("one");
-    let Some(Work::Txn(ops)) = world.work() else { panic!("something to delete") };
-    let deleted: Vec<&str> = ops.iter().map(|op| &**op.key()).collect();
-    assert_eq!(deleted, ["s/canary/one", "s/one/a"]);
-    world.apply(Work::Txn(ops));
-    world.settle();
+    assert_eq!(deletes(&mut world), [["s/canary/one"], ["s/one/a"]]);
     assert!(!world.store.contains_key("s/one/a"));
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::leases::Group;
+
 pub(crate) type Key = Arc<str>;
 
 /// One operation of a transaction.
@@ -17,7 +19,7 @@ pub(crate) enum Op {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Txn(Vec<Op>),
-    Grant,
+    Grant(Group),
     Renew(i64),
 }
 
@@ -33,8 +35,11 @@ pub(crate) enum Done {
     Rejected {
         reason: String,
     },
+    /// `ttl_s`: how long the lease lives, as the store decided.
     Granted {
         id: i64,
+        group: Group,
+        ttl_s: i64,
     },
     /// `ttl_s` None: the lease is gone.
     Renewed {

@@ -8,9 +8,9 @@ use etcd_client::{Client, GetOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tombolo_core::id::Epoch;
-use tombolo_store::{Surplus, Writer, WriterSpec, WriterStatus};
+use tombolo_store::{LEASE_TTL, SessionSpec, Surplus, Watch, Writer, WriterSpec, WriterStatus};
 
-use crate::support::{DEADLINE, Etcd, Life, until};
+use crate::support::{DEADLINE, Etcd, Life, Mirror, until};
 
 const PREFIX: &str = "cilium/state/services/v1/we/";
 const CANARY: &str = "cilium/synced/we/cilium/state/services/v1";
@@ -25,6 +25,7 @@ fn start(etcd: &Etcd) -> (Writer, DropGuard) {
         prefixes: vec![PREFIX.into(), "cilium/synced/we/".into(), CONFIG.into()],
         heartbeats: vec![(BEAT.into(), |ms| Bytes::from(ms.to_string()))],
         every: Duration::from_millis(200),
+        lease_ttl: LEASE_TTL,
     };
     (Writer::start(spec, &TaskTracker::new(), cancel.clone()), cancel.drop_guard())
 }
@@ -67,9 +68,31 @@ async fn writes_all_then_the_canary_and_beats() {
     let last = value(&client, &format!("{PREFIX}ns/02499")).await.unwrap();
     assert!(canary.2 > last.2 && canary.1 != 0);
     let leases = client.lease_client().leases().await.unwrap().leases().len();
-    assert!((3..=4).contains(&leases), "{leases} leases for 2,502 keys");
+    assert!((66..=70).contains(&leases), "{leases} leases for 2,502 keys");
     let first = value(&client, BEAT).await.unwrap();
     until("another heartbeat", async || value(&client, BEAT).await.is_some_and(|b| b.2 > first.2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_thousand_keys_takes_few_transactions_and_is_no_expiry() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let (writer, _stop) = start(&etcd);
+    fill(&writer, 1_000);
+    flushed(&writer).await;
+    let watches = vec![Watch { prefix: PREFIX.into(), canary: None }];
+    let spec = SessionSpec { store: etcd.store("admin"), heartbeat: None, first: None, watches };
+    let mut mirror = Mirror::start(spec);
+    mirror.until("all keys", |m| m.state.len() == 1_000).await;
+    let (before, begun) = (writer.status().revision, std::time::Instant::now());
+    for n in 0..1_000 {
+        writer.delete(format!("{PREFIX}ns/{n:05}"));
+    }
+    let status = flushed(&writer).await;
+    println!("1,000 keys deleted in {:?}, {} revisions", begun.elapsed(), status.revision.0 - before.0);
+    mirror.until("no key", |m| m.state.is_empty()).await;
+    assert!(mirror.expired.is_empty(), "{} keys are taken for expired", mirror.expired.len());
+    // Heartbeats have revisions too.
+    assert!(status.revision.0 - before.0 <= 60, "{before:?} {status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tombolo_certs::{Role, TlsFiles};
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::netns;
-use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Watch, Writer, WriterSpec, session};
+use tombolo_store::{LEASE_TTL, SessionEvent, SessionSpec, StoreConfig, Watch, Writer, WriterSpec, session};
 
 /// A key that nobody else reads.
 const KEY: &str = "bench/hop";
@@ -37,6 +37,7 @@ pub(crate) fn measure(mesh: &mut Mesh, puts: usize) -> Result<Vec<f64>> {
                 prefixes: vec![KEY.to_owned()],
                 heartbeats: Vec::new(),
                 every: Duration::from_secs(5),
+                lease_ttl: LEASE_TTL,
             },
             &tasks,
             cancel.clone(),

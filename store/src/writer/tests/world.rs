@@ -224,10 +224,10 @@ impl World {
 
     fn perform(&mut self, work: Work) -> Done {
         match work {
-            Work::Grant => {
+            Work::Grant(group) => {
                 self.granted += 1;
                 self.leases.insert(self.granted);
-                Done::Granted { id: self.granted }
+                Done::Granted { id: self.granted, group, ttl_s: 900 }
             }
             Work::Renew(id) => {
                 self.renewals += 1;
@@ -256,6 +256,10 @@ impl World {
                 Op::Delete { key } => deletes.push(key.to_string()),
             }
         }
+        let leases: Vec<i64> = deletes.iter().filter_map(|key| Some(self.store.get(key)?.lease)).collect();
+        let distinct: BTreeSet<i64> = leases.iter().copied().filter(|lease| *lease != 0).collect();
+        let leased = leases.iter().filter(|lease| **lease != 0).count();
+        assert!(!self.strict || distinct.len() == leased, "two deletes of one lease are taken for its end");
         self.commit(upserts, deletes);
         Done::Written { revision: self.revision }
     }
