@@ -6,6 +6,7 @@ mod arrows;
 mod demo;
 mod ebpf;
 mod etcd;
+mod kernels;
 mod setup;
 mod shell;
 mod testing;
@@ -53,6 +54,11 @@ enum Task {
         #[command(subcommand)]
         action: EbpfAction,
     },
+    /// Runs the datapath's tests on Debian's 5.10 and 6.1 kernels, each in QEMU.
+    Kernels {
+        /// Only the tests whose name contains one of these words.
+        only: Vec<String>,
+    },
     /// Measures, and prints targets beside the figures.
     Bench {
         /// Which measurement: `propagation`. All when absent.
@@ -92,6 +98,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::check(&root),
         Task::Ebpf { action: EbpfAction::Build } => ebpf::build(&root),
         Task::Ebpf { action: EbpfAction::Check } => ebpf::check(&root),
+        Task::Kernels { only } => kernels::kernels(&root, &only),
         Task::Bench { name, json } => demo::bench(&root, name.as_deref(), json.as_deref()),
     }
 }

@@ -5,6 +5,7 @@ use tombolo_core::tables::{BackendIndex, ServiceIndex};
 use tombolo_ebpf::{Executor, Faults, Limits, Place, RunStats};
 
 use crate::support::clock::until;
+use crate::support::kernel::refusal;
 use crate::support::lab::{Cgroup, Lab};
 use crate::support::plans::{addr, frontend, plan, service, simple, switch};
 
@@ -70,9 +71,9 @@ fn an_empty_table_refuses_and_counts() {
     let refuse = NoBackend::Refuse;
     lab.datapath().execute(&plan([service(3, v4, refuse), service(4, v6, refuse)])).unwrap();
     let mut client = lab.client(Cgroup::Inside);
-    assert_eq!(client.ask("dial 10.96.0.10:80"), "error ConnectionRefused");
-    assert_eq!(client.ask("dial [::ffff:10.96.0.10]:80"), "error ConnectionRefused");
-    assert_eq!(client.ask("dial [fd00::10]:80"), "error ConnectionRefused");
+    assert_eq!(client.ask("dial 10.96.0.10:80"), refusal());
+    assert_eq!(client.ask("dial [::ffff:10.96.0.10]:80"), refusal());
+    assert_eq!(client.ask("dial [fd00::10]:80"), refusal());
     let refused = [3, 4].map(|n| lab.datapath().refused(ServiceIndex(n)));
     assert_eq!(refused, [2, 1]);
 }
@@ -97,11 +98,11 @@ fn a_broken_table_is_refused_and_counted_as_a_fault() {
     // Slot 5 leads to backend 0, which is none.
     lab.datapath().execute(&plan([switch(0, 5, 1, 1), service(0, vip, NoBackend::Pass)])).unwrap();
     let mut client = lab.client(Cgroup::Inside);
-    assert_eq!(client.ask("dial 10.96.0.10:80"), "error ConnectionRefused");
+    assert_eq!(client.ask("dial 10.96.0.10:80"), refusal());
     assert_eq!(lab.datapath().faults(), Faults { broken_tables: 1, ..Faults::default() });
     // A backend of the other family.
     lab.datapath().execute(&simple(vip, &[addr("[::1]:8080")])).unwrap();
-    assert_eq!(client.ask("dial 10.96.0.10:80"), "error ConnectionRefused");
+    assert_eq!(client.ask("dial 10.96.0.10:80"), refusal());
     assert_eq!(lab.datapath().faults(), Faults { broken_tables: 2, ..Faults::default() });
 }
 
