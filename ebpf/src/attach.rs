@@ -1,80 +1,188 @@
-//! The programs' links to a cgroup.
+//! The programs' links to a cgroup: made, or given new programs, one hook after the other.
 
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::programs::{CgroupSock, CgroupSockAddr, Program, ProgramError};
 
-use crate::sys::CgroupLink;
-use crate::{DatapathError, sys};
-
-/// The programs, and the kernel's numbers for where they run (include/uapi/linux/bpf.h, `enum bpf_attach_type`).
-/// What shows or forgets comes before what translates, so that what a translation promises is already kept.
-const HOOKS: [(&str, u32); 9] = [
-    ("sock_release", 34),
-    ("getpeername4", 29),
-    ("getpeername6", 30),
-    ("recvmsg4", 19),
-    ("recvmsg6", 20),
-    ("connect4", 10),
-    ("connect6", 11),
-    ("sendmsg4", 14),
-    ("sendmsg6", 15),
-];
+use crate::foreign::{self, AfterOthers, Foreign, Relation};
+use crate::hooks::{HOOKS, Hook};
+use crate::pins::{Live, Pins};
+use crate::sys::ProgramInfo;
+use crate::{DatapathConfig, DatapathError, cgroups, sys};
 
 /// Where the programs run among others on the same cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Before all that were attached earlier.
+    /// Before all others.
     First,
-    /// After them: this kernel cannot put a program before others (6.17 can). A program that was there first and
-    /// translates the same address wins.
+    /// After others: a program that runs first and translates the same address wins.
     Last {
-        /// How many other programs run before ours on a connect or sendmsg hook.
+        /// The most programs that run before one of ours that translates.
         others: u32,
     },
 }
 
-/// Loads all programs and attaches them, in the order of [`HOOKS`].
-pub(crate) fn attach(ebpf: &mut Ebpf, cgroup: BorrowedFd<'_>) -> Result<(Vec<CgroupLink>, Place), DatapathError> {
-    let mut links = Vec::with_capacity(HOOKS.len());
-    let mut place = Place::First;
-    for (name, attach_type) in HOOKS {
-        let program = load(ebpf, name)?;
-        let others = sys::attached(cgroup, attach_type).map_or(0, |ids| u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        let (link, first) = link(program.as_fd(), cgroup, attach_type).map_err(|source| DatapathError::Call {
-            call: "BPF_LINK_CREATE",
-            object: name,
-            source,
-        })?;
-        links.push(link);
-        if !first && (name.starts_with("connect") || name.starts_with("sendmsg")) {
-            let before = if let Place::Last { others } = place { others } else { 0 };
-            place = Place::Last { others: others.max(before) };
-        }
-    }
-    Ok((links, place))
+/// A program in the kernel, attached or not.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    hook: Hook,
+    fd: OwnedFd,
+    info: ProgramInfo,
 }
 
-/// Links a program before the others if the kernel can; whether it could.
-fn link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, attach_type: u32) -> std::io::Result<(CgroupLink, bool)> {
-    match sys::link_create(program, cgroup, attach_type, sys::BPF_F_BEFORE) {
-        Ok(link) => Ok((link, true)),
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
-            sys::link_create(program, cgroup, attach_type, 0).map(|link| (link, false))
-        }
-        Err(e) => Err(e),
-    }
+/// Loads all programs of an object.
+pub(crate) fn load(ebpf: &mut Ebpf) -> Result<Vec<Loaded>, DatapathError> {
+    HOOKS.into_iter().map(|hook| load_one(ebpf, hook)).collect()
 }
 
-fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, DatapathError> {
-    let failed = |source: ProgramError| DatapathError::Program { program: name, source: Box::new(source) };
-    let program = ebpf.program_mut(name).ok_or(DatapathError::Absent(name))?;
+fn load_one(ebpf: &mut Ebpf, hook: Hook) -> Result<Loaded, DatapathError> {
+    let failed = |source: ProgramError| DatapathError::Program { program: hook.name, source: Box::new(source) };
+    let call = |call| move |source| DatapathError::Call { call, object: hook.name, source };
+    let program = ebpf.program_mut(hook.name).ok_or(DatapathError::Absent(hook.name))?;
     match program {
         Program::CgroupSockAddr(program) => CgroupSockAddr::load(program).map_err(failed)?,
         Program::CgroupSock(program) => CgroupSock::load(program).map_err(failed)?,
-        _ => return Err(DatapathError::Absent(name)),
+        _ => return Err(DatapathError::Absent(hook.name)),
     }
-    let fd = program.fd().map_err(failed)?;
-    fd.as_fd().try_clone_to_owned().map_err(|source| DatapathError::Call { call: "dup", object: name, source })
+    let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned().map_err(call("dup"))?;
+    let info = sys::program_info(fd.as_fd()).map_err(call("BPF_OBJ_GET_INFO_BY_FD"))?;
+    Ok(Loaded { hook, fd, info })
+}
+
+/// A cgroup that programs are attached to.
+#[derive(Debug)]
+pub(crate) struct Target {
+    path: PathBuf,
+    folder: File,
+    id: u64,
+    after_others: AfterOthers,
+}
+
+impl Target {
+    pub(crate) fn open(config: &DatapathConfig) -> Result<Self, DatapathError> {
+        let failed = |source| DatapathError::Cgroup { path: config.cgroup.clone(), source };
+        let folder = File::open(&config.cgroup).map_err(failed)?;
+        let id = cgroups::cgroup_id(&config.cgroup).map_err(failed)?;
+        Ok(Self { path: config.cgroup.clone(), folder, id, after_others: config.after_others })
+    }
+
+    /// Whether a link runs on this cgroup, or on another that is still there. Of a removed one the kernel lets go of its
+    /// links a little later.
+    pub(crate) fn is_run_by(&self, live: &Live) -> bool {
+        live.info.cgroup == self.id || cgroups::cgroup_path(live.info.cgroup).is_some()
+    }
+
+    /// Has every hook run our program: by its link where it has one on this cgroup, else by a new one. What answers is
+    /// there before what translates, and a hook that runs the same program on the same maps is left as it is.
+    pub(crate) fn commit(&self, pins: &Pins, programs: &[Loaded]) -> Result<(), DatapathError> {
+        let links = pins.links()?;
+        let of = |hook: Hook| links.iter().find(|live| live.hook == hook && live.info.cgroup == self.id);
+        let missing: Vec<_> = programs.iter().filter(|program| of(program.hook).is_none()).collect();
+        let flags = self.order(&missing, &links)?;
+        for program in programs {
+            match of(program.hook) {
+                Some(live) => swap(live, program)?,
+                None => self.attach(program, flags, pins)?,
+            }
+        }
+        let foreign_to_us = |live: &&Live| programs.iter().all(|program| program.hook != live.hook);
+        links.iter().filter(foreign_to_us).try_for_each(|live| pins.drop_link(live.hook))
+    }
+
+    fn attach(&self, program: &Loaded, flags: u32, pins: &Pins) -> Result<(), DatapathError> {
+        let link = self.link(program, flags).map_err(|source| self.refused(program.hook, source))?;
+        pins.put_link(program.hook, &link)
+    }
+
+    fn link(&self, program: &Loaded, flags: u32) -> io::Result<OwnedFd> {
+        sys::link_create(program.fd.as_fd(), self.folder.as_fd(), program.hook.attach_type, flags)
+    }
+
+    /// Who else is on the cgroup forbids us: EPERM is what a program that was attached for itself alone answers.
+    fn refused(&self, hook: Hook, source: io::Error) -> DatapathError {
+        let foreign = foreign::foreign(&self.path, &BTreeSet::new());
+        let there: Vec<_> =
+            foreign.into_iter().filter(|f| f.hook == hook.name && f.relation != Relation::Below).collect();
+        match source.raw_os_error() {
+            Some(libc::EPERM) if !there.is_empty() => DatapathError::Exclusive(there),
+            _ => DatapathError::Call { call: "BPF_LINK_CREATE", object: hook.name, source },
+        }
+    }
+
+    /// The flags by which new links come before others; refused where the kernel cannot, others translate, and the
+    /// operator has not allowed it. Found out by a link that is not kept.
+    fn order(&self, missing: &[&Loaded], links: &[Live]) -> Result<u32, DatapathError> {
+        let Some(first) = missing.first() else { return Ok(sys::BPF_F_BEFORE) };
+        match self.link(first, sys::BPF_F_BEFORE) {
+            Ok(link) => {
+                sys::detach(link.as_fd()).map_err(|e| self.refused(first.hook, e))?;
+                return Ok(sys::BPF_F_BEFORE);
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(e) => return Err(self.refused(first.hook, e)),
+        }
+        let ours = links.iter().map(|live| live.program.id).collect();
+        let before: Vec<_> = translating(foreign::on(&self.path, Relation::Same, &ours))
+            .filter(|f| missing.iter().any(|program| program.hook.name == f.hook))
+            .collect();
+        match self.after_others {
+            AfterOthers::Refused if !before.is_empty() => Err(DatapathError::AfterOthers(before)),
+            _ => Ok(0),
+        }
+    }
+
+    /// Where the attached programs run, by the kernel's list.
+    pub(crate) fn place(&self, links: &[Live]) -> Place {
+        let before = |live: &Live| {
+            let ids = sys::attached(self.folder.as_fd(), live.hook.attach_type).unwrap_or_default();
+            ids.iter().position(|id| *id == live.program.id).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+        };
+        match links.iter().filter(|live| live.hook.translates()).map(before).max().unwrap_or(0) {
+            0 => Place::First,
+            others => Place::Last { others },
+        }
+    }
+
+    /// Programs of others on the cgroup, above and below it.
+    pub(crate) fn foreign(&self, links: &[Live]) -> Vec<Foreign> {
+        foreign::foreign(&self.path, &links.iter().map(|live| live.program.id).collect())
+    }
+}
+
+fn translating(foreign: Vec<Foreign>) -> impl Iterator<Item = Foreign> {
+    let translates = |f: &Foreign| HOOKS.iter().any(|hook| hook.name == f.hook && hook.translates());
+    foreign.into_iter().filter(translates)
+}
+
+/// Exchanges a link's program, unless it is the same on the same maps.
+fn swap(live: &Live, program: &Loaded) -> Result<(), DatapathError> {
+    let call = |call| move |source| DatapathError::Call { call, object: live.hook.name, source };
+    if live.program.id == program.info.id || same(&live.program, &program.info).map_err(call("BPF_MAP_LOOKUP_ELEM"))? {
+        return Ok(());
+    }
+    sys::link_update(live.link.as_fd(), program.fd.as_fd()).map_err(call("BPF_LINK_UPDATE"))
+}
+
+/// Whether two programs are the same instructions on the same maps. Each has its own map of constants, of which the
+/// contents count.
+fn same(a: &ProgramInfo, b: &ProgramInfo) -> io::Result<bool> {
+    let parts = |program: &ProgramInfo| {
+        let of = |id: &u32| sys::by_id(sys::Kind::Map, *id)?.map(|map| part(map.as_fd())).transpose();
+        program.maps.iter().map(of).collect::<io::Result<BTreeSet<_>>>()
+    };
+    Ok(a.tag == b.tag && parts(a)? == parts(b)?)
+}
+
+/// What makes a map the same for a program: its identity, or the contents when it is one of constants.
+fn part(map: BorrowedFd<'_>) -> io::Result<(u32, Vec<u8>)> {
+    let info = sys::map_info(map)?;
+    match info.flags & sys::BPF_F_RDONLY_PROG {
+        0 => Ok((info.id, Vec::new())),
+        _ => sys::array_value(map, info.value_size as usize).map(|value| (0, value)),
+    }
 }

@@ -1,148 +1,26 @@
-//! The kernel's datapath: attached while this value lives.
+//! The kernel's datapath: how plans are carried out on its maps. `life` tells how it begins and goes on.
 
-use std::fs::File;
 use std::mem::discriminant;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use aya::programs::ProgramType;
-use aya::sys::{BpfHelper, is_helper_supported};
-use aya::{Ebpf, EbpfLoader};
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
     BackendId, BackendIndex, Contents, Limits, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
 };
 use tombolo_ebpf_layout::{Control, Fault};
 
-use crate::attach::{self, Place};
 use crate::executor::{self, Executor, Faults};
+use crate::life::Life;
 use crate::maps::Maps;
-use crate::requirements::requirements;
-use crate::sys::CgroupLink;
-use crate::{DatapathError, convert, object};
+use crate::{DatapathError, convert};
 
-/// Bytes of the ring buffer: about 9,000 flows.
-const EVENTS: u32 = 1 << 20;
-
-/// Where to attach, and how large the maps are.
-#[derive(Clone, Debug)]
-pub struct DatapathConfig {
-    /// The cgroup v2 directory whose processes, and those below it, are translated.
-    pub cgroup: PathBuf,
-    /// Whether `cgroup` may be the root, which is every process of the machine. A node wants it; a test never does.
-    pub allow_root: bool,
-    /// Where a bpffs is mounted. Nothing is pinned there yet.
-    pub bpffs: PathBuf,
-    /// Sizes of the tables.
-    pub limits: Limits,
-    /// How many connected sockets can be open at once and still be told what they dialled; about 100 bytes each, taken
-    /// at once.
-    pub connections: u32,
-    /// How many pairs of a UDP socket without a peer and a backend are remembered, the latest ones, so that answers show
-    /// what was sent to; about 120 bytes each, taken at once.
-    pub unconnected: u32,
-    /// How many pairs of a sticky client and a service are remembered, the latest ones; about 100 bytes each, taken at
-    /// once.
-    pub affinities: u32,
-    /// Another compiled object than the committed one.
-    pub object: Option<PathBuf>,
-}
-
-impl DatapathConfig {
-    /// The default sizes, and the committed object, on a cgroup that is not the root.
-    pub fn new(cgroup: PathBuf, bpffs: PathBuf) -> Self {
-        Self {
-            cgroup,
-            allow_root: false,
-            bpffs,
-            limits: Limits::default(),
-            connections: 262_144,
-            unconnected: 65_536,
-            affinities: 65_536,
-            object: None,
-        }
-    }
-}
-
-/// The programs on a cgroup, and their maps. Dropping it detaches the programs and frees the maps.
+/// The programs on a cgroup, and their maps. They are pinned, and go on when this value is dropped; [`crate::uninstall`]
+/// ends them.
 #[derive(Debug)]
 pub struct Datapath {
-    maps: Maps,
-    limits: Limits,
-    place: Place,
-    /// Each keeps one program attached, and the program keeps its maps.
-    links: Vec<CgroupLink>,
-}
-
-impl Datapath {
-    /// Loads the programs with empty maps, and attaches them.
-    pub fn attach(config: &DatapathConfig) -> Result<Self, DatapathError> {
-        let missing = requirements(config);
-        if !missing.is_empty() {
-            return Err(DatapathError::Missing(missing));
-        }
-        let cgroup = File::open(&config.cgroup)
-            .map_err(|source| DatapathError::Cgroup { path: config.cgroup.clone(), source })?;
-        let (mut ebpf, maps) = load(config)?;
-        let (links, place) = attach::attach(&mut ebpf, cgroup.as_fd())?;
-        if let Place::Last { others } = place {
-            tracing::warn!(others, "attached after other programs: this kernel cannot attach before them");
-        }
-        tracing::info!(cgroup = %config.cgroup.display(), "datapath attached");
-        Ok(Self { maps, limits: config.limits, place, links })
-    }
-
-    /// Where the programs run among others on the cgroup.
-    pub fn place(&self) -> Place {
-        self.place
-    }
-
-    /// How many sockets are translated and not yet closed, as far as `reverse` had room for them. Looks at each.
-    pub fn remembered(&self) -> Result<usize, DatapathError> {
-        self.maps.remembered()
-    }
-
-    /// Leaves processes in and below these cgroups alone, and no others. Each is given by its level below the root of the
-    /// hierarchy, which is 0, and its id, which is the inode of its directory.
-    pub fn leave_alone(&mut self, cgroups: &[(u32, u64)]) -> Result<(), DatapathError> {
-        self.maps.leave_alone(cgroups)
-    }
-
-    /// Detaches the programs and frees the maps, as dropping does.
-    pub fn detach(self) {
-        tracing::info!(programs = self.links.len(), "datapath detached");
-    }
-}
-
-/// Loads the object: the maps with the sizes of `config`, empty, and the programs, not yet verified.
-fn load(config: &DatapathConfig) -> Result<(Ebpf, Maps), DatapathError> {
-    let object = object::load(config.object.as_deref())?;
-    let Limits { services, backends, slots, members } = config.limits;
-    let set_retval =
-        u32::from(has(BpfHelper::BPF_FUNC_set_retval, "refusals read EPERM: ECONNREFUSED needs Linux 5.18"));
-    let to_mptcp =
-        u32::from(has(BpfHelper::BPF_FUNC_skc_to_mptcp_sock, "MPTCP sockets may fill `reverse`: needs Linux 5.19"));
-    let ebpf = EbpfLoader::new()
-        .map_max_entries("services", services)
-        .map_max_entries("frontends", services)
-        .map_max_entries("switch", services)
-        .map_max_entries("service_stats", services)
-        .map_max_entries("refused", services)
-        .map_max_entries("backends", backends)
-        .map_max_entries("stats", backends)
-        .map_max_entries("slots", slots)
-        .map_max_entries("members", members)
-        .map_max_entries("events", EVENTS)
-        .map_max_entries("reverse", config.connections)
-        .map_max_entries("unconnected", config.unconnected)
-        .map_max_entries("affinity", config.affinities)
-        .override_global("HAS_SET_RETVAL", &set_retval, true)
-        .override_global("HAS_SKC_TO_MPTCP", &to_mptcp, true)
-        .load(&object)
-        .map_err(|source| DatapathError::Load(Box::new(source)))?;
-    let maps = Maps::of(&ebpf, &config.limits)?;
-    Ok((ebpf, maps))
+    pub(crate) maps: Maps,
+    pub(crate) limits: Limits,
+    pub(crate) life: Life,
 }
 
 impl Executor for Datapath {
@@ -165,6 +43,11 @@ impl Executor for Datapath {
             backends: self.maps.backends(),
             members: self.maps.members()?,
         })
+    }
+
+    fn commit(&mut self) -> Result<(), DatapathError> {
+        self.maps.leave_alone(&self.life.skipped())?;
+        self.life.commit()
     }
 
     fn connects(&self, backend: BackendIndex) -> u64 {
@@ -220,15 +103,6 @@ impl Executor for Datapath {
     }
 }
 
-/// Whether the kernel has a helper, and what it means if not, which is said.
-fn has(helper: BpfHelper, otherwise: &'static str) -> bool {
-    let supported = is_helper_supported(ProgramType::CgroupSockAddr, helper).unwrap_or(false);
-    if !supported {
-        tracing::warn!(otherwise, "this kernel lacks a helper");
-    }
-    supported
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -240,20 +114,26 @@ mod tests {
         Affinity, AffinityKey, Backend, Client, FrontendKey, MemberKey, ServiceValue, SwitchValue, Verdict, decide,
     };
 
+    use std::path::PathBuf;
+
     use super::*;
-    use crate::MemoryDatapath;
+    use crate::life::load;
+    use crate::{DatapathConfig, MemoryDatapath, requirements};
 
     const LIMITS: Limits = Limits { services: 4, backends: 8, slots: 32, members: 5 };
 
     /// The kernel's tables without any program attached, or `None` where bpf(2) may not be called.
     fn kernel() -> Option<Datapath> {
-        let mut config = DatapathConfig::new("/nowhere".into(), "/nowhere".into());
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = DatapathConfig::new("/".into(), folder.path().into());
         (config.limits, config.connections, config.unconnected, config.affinities) = (LIMITS, 8, 8, 8);
         config.object = std::env::var_os("TOMBOLO_BPF_OBJECT").map(PathBuf::from);
-        let lacking: Vec<_> = requirements(&config).into_iter().filter(|m| !m.what.contains("cgroup")).collect();
+        let lacking = requirements(&config);
+        let lacking = lacking.into_iter().filter(|m| !m.what.contains("cgroup") && !m.what.contains("bpffs"));
+        let lacking: Vec<_> = lacking.collect();
         if lacking.is_empty() {
-            let (_, maps) = load(&config).unwrap();
-            return Some(Datapath { maps, limits: LIMITS, place: Place::First, links: Vec::new() });
+            let (_, maps) = load(&config, None).unwrap();
+            return Some(Datapath { maps, limits: LIMITS, life: Life::idle(&config).unwrap() });
         }
         assert!(std::env::var_os("TOMBOLO_FORBID_SKIPS").is_none_or(|v| v != "1"), "skips are forbidden: {lacking:?}");
         eprintln!("SKIPPED: {lacking:?}");

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::Foreign;
 use crate::requirements::Missing;
 
 /// Why the datapath could not be attached, or a plan not be executed.
@@ -52,6 +53,35 @@ pub enum DatapathError {
         #[source]
         source: io::Error,
     },
+    /// Another agent has the folder of pins.
+    #[error("{} is in use{holder}: one folder of pins is for one agent", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Who has it, as ` (pid 12, tombolo-agent)`; empty when that cannot be seen.
+        holder: String,
+    },
+    /// A call on a name in the bpffs failed.
+    #[error("{call} of {} failed", path.display())]
+    Pin {
+        /// The system call.
+        call: &'static str,
+        /// The name.
+        path: PathBuf,
+        /// The error number.
+        #[source]
+        source: io::Error,
+    },
+    /// Programs of others would run before ours, since this kernel cannot put a program before others (6.17 can).
+    #[error(
+        "these programs would run before ours and may translate the same addresses: {}. Detach them, or allow to attach \
+         after them if they translate no global service", list(.0)
+    )]
+    AfterOthers(Vec<Foreign>),
+    /// A program of somebody else was attached so that no other may be beside or below it.
+    #[error("these programs allow no others beside or below them: {}. Detach them, or attach them with \
+        BPF_F_ALLOW_MULTI or by a link", list(.0))]
+    Exclusive(Vec<Foreign>),
     /// A system call on a map or a link failed.
     #[error("{call} of {object} failed")]
     Call {
@@ -89,6 +119,6 @@ pub enum DatapathError {
     Grace(#[source] io::Error),
 }
 
-fn list(missing: &[Missing]) -> String {
-    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

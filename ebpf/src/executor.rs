@@ -21,6 +21,10 @@ pub trait Executor: Send {
     /// All that the maps hold.
     fn contents(&self) -> Result<Contents, DatapathError>;
 
+    /// Has what runs follow these tables from now on: to be called after the first complete plan. Until then connects
+    /// may still follow the tables of an earlier life. Calling it again changes nothing.
+    fn commit(&mut self) -> Result<(), DatapathError>;
+
     /// How many connects, and sockets that sent datagrams without one, got this backend since it was put there.
     fn connects(&self, backend: BackendIndex) -> u64;
 

@@ -25,3 +25,14 @@ pub(crate) const HOOKS: [Hook; 9] = [
     hook("sendmsg4", 14),
     hook("sendmsg6", 15),
 ];
+
+/// Hooks of the same kind at which we attach nothing.
+pub(crate) const OTHER_HOOKS: [Hook; 4] =
+    [hook("bind4", 8), hook("bind6", 9), hook("getsockname4", 31), hook("getsockname6", 32)];
+
+impl Hook {
+    /// Whether a program here changes where traffic goes.
+    pub(crate) fn translates(self) -> bool {
+        self.name.starts_with("connect") || self.name.starts_with("sendmsg")
+    }
+}

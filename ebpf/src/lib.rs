@@ -3,30 +3,41 @@
 //! An [`Executor`] carries plans out and makes no choices. [`Datapath`] is the kernel's, [`MemoryDatapath`] an equal
 //! one in memory for a node without eBPF; the tests run the same plans on both. This is the only crate that knows aya.
 //!
-//! Nothing is pinned: programs, maps and links live as long as the [`Datapath`], and go with it. Connections that were
-//! translated stay what they are; only new ones, and `getpeername`, are no longer changed.
+//! Programs and maps outlive the process: they are pinned in a bpffs, the next [`Datapath`] adopts them, and
+//! [`uninstall`] removes them. docs/design/agent-life.md tells that story.
 
 mod attach;
+mod cgroups;
 mod convert;
 mod datapath;
 mod error;
 mod executor;
+mod foreign;
 mod grace;
 mod hooks;
+mod life;
+mod lock;
 mod mapped;
 mod maps;
 mod memory;
 mod object;
+mod pins;
 mod requirements;
 mod runs;
+mod sets;
 mod sys;
+mod uninstall;
 
 pub use attach::Place;
-pub use datapath::{Datapath, DatapathConfig};
+pub use cgroups::{cgroup_path, cgroup2_mount};
+pub use datapath::Datapath;
 pub use error::DatapathError;
 pub use executor::{Executor, Faults};
+pub use foreign::{AfterOthers, Foreign, Relation};
 pub use grace::grace_period;
+pub use life::DatapathConfig;
 pub use memory::MemoryDatapath;
-pub use requirements::{Missing, cgroup2_mount, requirements};
+pub use requirements::{Missing, requirements};
 pub use runs::{RunStats, Runs};
 pub use tombolo_core::tables::Limits;
+pub use uninstall::{Uninstalled, uninstall};

@@ -13,11 +13,9 @@ use tombolo_ebpf_layout::{
 };
 
 use crate::mapped::Words;
+use crate::sets::MOST_SKIPPED;
 use crate::sys::WordMap;
 use crate::{DatapathError, convert, sys};
-
-/// The size of `skip`, from the object.
-const MOST_SKIPPED: u32 = 1024;
 
 /// All maps that user space reads or writes; `reverse` is the programs' own, and only counted.
 #[derive(Debug)]

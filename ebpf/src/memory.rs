@@ -112,6 +112,10 @@ impl Executor for MemoryDatapath {
         })
     }
 
+    fn commit(&mut self) -> Result<(), DatapathError> {
+        Ok(())
+    }
+
     fn connects(&self, _: BackendIndex) -> u64 {
         0
     }

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::statfs;
 use rustix::system::uname;
 
-use crate::datapath::DatapathConfig;
-use crate::sys;
+use crate::{DatapathConfig, cgroup2_mount, sys};
 
 /// One thing that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,25 +34,12 @@ const CAP_BPF: u64 = 1 << 39;
 
 /// include/uapi/linux/magic.h
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// All that a datapath would lack here; empty when it can be attached.
 pub fn requirements(config: &DatapathConfig) -> Vec<Missing> {
-    let found = [kernel(), rights(), bpf(), cgroup(config)];
+    let found = [kernel(), rights(), bpf(), cgroup(config), pins(config)];
     found.into_iter().flatten().collect()
-}
-
-/// Where cgroup v2 is mounted: /sys/fs/cgroup on most machines, /sys/fs/cgroup/unified beside v1.
-pub fn cgroup2_mount() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(cgroup2_of)
-}
-
-/// The mount point in a line of mountinfo, proc_pid_mountinfo(5), when it is a whole cgroup v2 hierarchy.
-fn cgroup2_of(line: &str) -> Option<PathBuf> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut fields = mount.split(' ').skip(3);
-    let (root, point) = (fields.next()?, fields.next()?);
-    (filesystem.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point))
 }
 
 fn missing(what: impl Into<String>, how_to_get: impl Into<String>) -> Option<Missing> {
@@ -116,6 +102,20 @@ fn cgroup(config: &DatapathConfig) -> Option<Missing> {
     None
 }
 
+/// The folder of pins, or the nearest one above it that exists, is in a bpffs.
+fn pins(config: &DatapathConfig) -> Option<Missing> {
+    let pins = &config.pins;
+    let there = pins.ancestors().find(|path| path.exists());
+    let on_bpffs = there.and_then(|path| statfs(path).ok()).is_some_and(|fs| fs.f_type.cast_unsigned() == BPF_FS_MAGIC);
+    if on_bpffs {
+        return None;
+    }
+    missing(
+        format!("a bpffs at {}: programs and maps are pinned there and outlive the agent", pins.display()),
+        "mount -t bpf bpf /sys/fs/bpf, and name a folder in it",
+    )
+}
+
 fn where_cgroup2_is() -> String {
     match cgroup2_mount() {
         Some(mount) => format!("it is mounted at {}", mount.display()),
@@ -132,18 +132,8 @@ fn is_root(cgroup: &Path) -> bool {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{cgroup2_mount, cgroup2_of, requirements};
-    use crate::DatapathConfig;
-
-    #[test]
-    fn the_mount_is_found_in_both_arrangements() {
-        let hybrid = "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
-        assert_eq!(cgroup2_of(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        let unified = "29 22 0:25 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
-        assert_eq!(cgroup2_of(unified), Some(PathBuf::from("/sys/fs/cgroup")));
-        assert_eq!(cgroup2_of("40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd"), None);
-        assert_eq!(cgroup2_of("41 31 0:38 /a/b /mnt rw - cgroup2 cgroup2 rw"), None);
-    }
+    use super::requirements;
+    use crate::{DatapathConfig, cgroup2_mount};
 
     fn said(cgroup: PathBuf) -> String {
         let missing = requirements(&DatapathConfig::new(cgroup, "/sys/fs/bpf".into()));

@@ -1,12 +1,16 @@
 //! System calls that neither aya nor rustix wraps: bpf(2) by hand, and membarrier(2).
 #![expect(unsafe_code, reason = "system calls on plain memory")]
 
+mod handle;
 mod object;
+mod pin;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+pub(crate) use handle::*;
 pub(crate) use object::*;
+pub(crate) use pin::*;
 
 // include/uapi/linux/bpf.h, `enum bpf_cmd`, `enum bpf_map_type` and flags.
 const BPF_MAP_CREATE: libc::c_int = 0;
@@ -23,6 +27,8 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 /// Before the programs that are attached already; kernel 6.17 for cgroups.
 pub(crate) const BPF_F_BEFORE: u32 = 1 << 3;
+/// A map that programs cannot write: constants.
+pub(crate) const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// An array that user space may map.
 pub(crate) const BPF_F_MMAPABLE: u32 = 1 << 10;
 // include/uapi/linux/membarrier.h.
@@ -228,6 +234,18 @@ impl<const K: usize> WordMap<K> {
     }
 }
 
+/// The first value of an array, whose values have `size` bytes.
+pub(crate) fn array_value(array: BorrowedFd<'_>, size: usize) -> io::Result<Vec<u8>> {
+    // The kernel copies values in whole words.
+    let (key, mut value) = (0_u32, vec![0; size.next_multiple_of(8)]);
+    let mut attr =
+        Element { map_fd: fd(array), pad: 0, key: (&raw const key) as u64, value: value.as_mut_ptr() as u64, flags: 0 };
+    // SAFETY: the key has four bytes, and there is room for the value; both outlive the call.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }?;
+    value.truncate(size);
+    Ok(value)
+}
+
 /// How many entries a hash map has whose keys are words; the map may change meanwhile.
 pub(crate) fn count_word_keys(map: &OwnedFd) -> io::Result<usize> {
     let (mut key, mut next, mut count) = ([0; 8], 0_u64, 0);
@@ -253,27 +271,20 @@ fn absent_is_none(result: io::Result<RawFd>) -> io::Result<bool> {
     }
 }
 
-/// A program attached to a cgroup, until this value is dropped.
-#[derive(Debug)]
-pub(crate) struct CgroupLink(OwnedFd);
-
-impl Drop for CgroupLink {
-    /// Detaches by name and not only by closing: a child that another thread is just forking holds the descriptor too,
-    /// until it executes its program, and the link with it.
-    fn drop(&mut self) {
-        let mut attr = self.0.as_raw_fd().cast_unsigned();
-        // SAFETY: no address inside. It cannot fail for a cgroup's link, and closing follows in any case.
-        let _ = unsafe { bpf(BPF_LINK_DETACH, &mut attr) };
-    }
+/// Detaches a link from its cgroup, whoever else holds or has pinned it.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = fd(link);
+    // SAFETY: no address inside.
+    unsafe { bpf(BPF_LINK_DETACH, &mut attr) }.map(drop)
 }
 
-/// Attaches a program to a cgroup by a link.
+/// Attaches a program to a cgroup by a link, for as long as the link is held or pinned.
 pub(crate) fn link_create(
     program: BorrowedFd<'_>,
     cgroup: BorrowedFd<'_>,
     attach_type: u32,
     flags: u32,
-) -> io::Result<CgroupLink> {
+) -> io::Result<OwnedFd> {
     let mut attr = LinkCreate {
         prog_fd: fd(program),
         target_fd: fd(cgroup),
@@ -284,7 +295,7 @@ pub(crate) fn link_create(
         expected_revision: 0,
     };
     // SAFETY: no address inside.
-    unsafe { bpf(BPF_LINK_CREATE, &mut attr) }.map(own).map(CgroupLink)
+    unsafe { bpf(BPF_LINK_CREATE, &mut attr) }.map(own)
 }
 
 /// `membarrier(MEMBARRIER_CMD_GLOBAL)`: returns after an RCU grace period. EINVAL on kernels with nohz_full.

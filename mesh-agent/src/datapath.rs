@@ -20,7 +20,9 @@ pub fn open(config: &Config) -> Result<(Box<dyn Executor>, DatapathKind)> {
     let mut datapath = DatapathConfig::new(cgroup.clone(), config.bpffs.clone());
     datapath.limits = config.limits;
     datapath.allow_root = config.allow_root_cgroup;
-    let attached = Datapath::attach(&datapath).with_context(|| format!("attaching to {}", cgroup.display()))?;
+    // What an earlier life left is not read back here, so it must not be adopted.
+    tombolo_ebpf::uninstall(&datapath.pins).context("removing what an earlier agent left")?;
+    let attached = Datapath::open(&datapath).with_context(|| format!("attaching to {}", cgroup.display()))?;
     Ok((Box::new(attached), DatapathKind::Ebpf))
 }
 

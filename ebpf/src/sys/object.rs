@@ -1,4 +1,4 @@
-//! What the kernel says of programs, and how to find them: bpf(2)'s ids and `BPF_OBJ_GET_INFO_BY_FD`.
+//! What the kernel says of programs, maps and links, and how to find them: bpf(2)'s ids and `BPF_OBJ_GET_INFO_BY_FD`.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,10 +8,14 @@ use super::{BPF_PROG_QUERY, ProgQuery, bpf, fd, own};
 // include/uapi/linux/bpf.h, `enum bpf_cmd`.
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_ENABLE_STATS: libc::c_int = 32;
+/// `enum bpf_link_type`.
+const BPF_LINK_TYPE_CGROUP: u32 = 3;
+
 /// A kind of object that has ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Program,
+    Map,
 }
 
 impl Kind {
@@ -19,6 +23,7 @@ impl Kind {
     fn command(self) -> libc::c_int {
         match self {
             Self::Program => 13,
+            Self::Map => 14,
         }
     }
 }
@@ -75,12 +80,65 @@ struct RawProgram {
 
 const _: () = assert!(size_of::<RawProgram>() == 208 && std::mem::offset_of!(RawProgram, run_time_ns) == 192);
 
+/// `struct bpf_map_info`, as far as it is read here.
+#[repr(C)]
+#[derive(Default)]
+struct RawMap {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    name: [u8; 16],
+}
+
+/// `struct bpf_link_info`, for a cgroup's link.
+#[repr(C)]
+#[derive(Default)]
+struct RawLink {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    pad: u32,
+    cgroup_id: u64,
+    attach_type: u32,
+    rest: u32,
+}
+
 /// What the kernel says of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProgramInfo {
+    pub(crate) id: u32,
     pub(crate) name: String,
+    /// A hash of its instructions, the maps' identities left out.
+    pub(crate) tag: [u8; 8],
+    /// The ids of its maps, sorted.
+    pub(crate) maps: Vec<u32>,
     pub(crate) runs: u64,
     pub(crate) run_time_ns: u64,
+}
+
+/// What the kernel says of a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MapInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+    pub(crate) name: String,
+}
+
+/// What the kernel says of a link to a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    pub(crate) id: u32,
+    pub(crate) program: u32,
+    /// 0 when the cgroup is gone.
+    pub(crate) cgroup: u64,
+    pub(crate) attach_type: u32,
 }
 
 /// An object by its id, `None` when it is gone.
@@ -96,10 +154,50 @@ pub(crate) fn by_id(kind: Kind, id: u32) -> io::Result<Option<OwnedFd>> {
 
 /// What the kernel says of a program.
 pub(crate) fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
-    let mut raw = RawProgram::default();
-    // SAFETY: `raw` is a prefix of the kernel's structure, and all of its addresses are 0 with counts of 0.
-    unsafe { info(program, &mut raw) }?;
-    Ok(ProgramInfo { name: text(&raw.name), runs: raw.run_cnt, run_time_ns: raw.run_time_ns })
+    let mut ids = vec![0_u32; 64];
+    loop {
+        let mut raw = RawProgram {
+            nr_map_ids: u32::try_from(ids.len()).unwrap_or(u32::MAX),
+            map_ids: ids.as_mut_ptr() as u64,
+            ..RawProgram::default()
+        };
+        // SAFETY: `raw` is a prefix of the kernel's structure, all of its addresses are 0 with counts of 0, except for
+        // `map_ids`, where `nr_map_ids` numbers fit.
+        unsafe { info(program, &mut raw) }?;
+        let count = raw.nr_map_ids as usize;
+        if count > ids.len() {
+            ids.resize(count, 0);
+            continue;
+        }
+        ids.truncate(count);
+        ids.sort_unstable();
+        return Ok(ProgramInfo {
+            id: raw.id,
+            name: text(&raw.name),
+            tag: raw.tag,
+            maps: ids,
+            runs: raw.run_cnt,
+            run_time_ns: raw.run_time_ns,
+        });
+    }
+}
+
+/// What the kernel says of a map.
+pub(crate) fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    let mut raw = RawMap::default();
+    // SAFETY: `raw` is a prefix of the kernel's structure, without addresses.
+    unsafe { info(map, &mut raw) }?;
+    let RawMap { kind, id, key_size, value_size, max_entries, map_flags: flags, name } = raw;
+    Ok(MapInfo { kind, id, key_size, value_size, max_entries, flags, name: text(&name) })
+}
+
+/// What the kernel says of a link; `None` when it is not one to a cgroup.
+pub(crate) fn link_info(link: BorrowedFd<'_>) -> io::Result<Option<LinkInfo>> {
+    let mut raw = RawLink::default();
+    // SAFETY: `raw` is a prefix of the kernel's structure. A link of another kind may have an address there, which is 0.
+    unsafe { info(link, &mut raw) }?;
+    let RawLink { kind, id, prog_id: program, cgroup_id: cgroup, attach_type, .. } = raw;
+    Ok((kind == BPF_LINK_TYPE_CGROUP).then_some(LinkInfo { id, program, cgroup, attach_type }))
 }
 
 /// # Safety

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tombolo_ebpf::{Datapath, DatapathConfig, Limits, cgroup2_mount, requirements};
+use tombolo_ebpf::{Datapath, DatapathConfig, DatapathError, Limits, cgroup2_mount, requirements, uninstall};
 
 use super::clock::until;
 use super::role::{MARK, ROLE};
@@ -16,10 +16,11 @@ use super::role::{MARK, ROLE};
 /// What all our namespaces and cgroups begin with; then the test's pid and a number.
 const PREFIX: &str = "tombolo-ebpf-test";
 
-/// A namespace whose only way is its loopback, and a cgroup with the programs attached.
+/// A namespace whose only way is its loopback, a bpffs, and a cgroup with the programs attached.
 pub(crate) struct Lab {
     name: String,
     cgroup: PathBuf,
+    bpffs: PathBuf,
     servers: Vec<Peer>,
     config: DatapathConfig,
     datapath: Option<Datapath>,
@@ -47,10 +48,11 @@ impl Lab {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}-{}-{number}", std::process::id());
         let cgroup = mount.join(&name);
-        let mut config = DatapathConfig::new(cgroup.clone(), "/sys/fs/bpf".into());
+        let bpffs = std::env::temp_dir().join(&name);
+        let mut config = DatapathConfig::new(cgroup.clone(), bpffs.join("agent"));
         (config.limits, config.connections) = (limits, connections);
         config.object = std::env::var_os("TOMBOLO_BPF_OBJECT").map(PathBuf::from);
-        let mut lab = Self { name, cgroup, servers: Vec::new(), config, datapath: None };
+        let mut lab = Self { name, cgroup, bpffs, servers: Vec::new(), config, datapath: None };
         if let Err(error) = lab.build() {
             return skip(&error);
         }
@@ -58,12 +60,14 @@ impl Lab {
         if !missing.is_empty() {
             return skip(&format!("{missing:?}"));
         }
-        lab.datapath = Some(lab.another());
+        lab.datapath = Some(lab.open());
         Some(lab)
     }
 
     fn build(&self) -> Result<(), String> {
         fs::create_dir(&self.cgroup).map_err(|e| format!("cannot make cgroup {}: {e}", self.cgroup.display()))?;
+        fs::create_dir(&self.bpffs).map_err(|e| format!("cannot make {}: {e}", self.bpffs.display()))?;
+        run("mount", &["-t", "bpf", "bpf", &self.bpffs.to_string_lossy()])?;
         run("ip", &["netns", "add", &self.name])?;
         run("nsenter", &[&format!("--net={}", self.netns().display()), "ip", "link", "set", "lo", "up"])
     }
@@ -82,14 +86,42 @@ impl Lab {
         self.datapath.as_mut().expect("attached until the lab is dropped, or detached by the test")
     }
 
-    /// Another datapath on the same cgroup.
-    pub(crate) fn another(&self) -> Datapath {
-        Datapath::attach(&self.config).unwrap()
+    /// What the datapath is made from; what is changed counts when it is opened again.
+    pub(crate) fn config(&mut self) -> &mut DatapathConfig {
+        &mut self.config
+    }
+
+    /// A datapath of this lab's configuration.
+    pub(crate) fn open(&self) -> Datapath {
+        Datapath::open(&self.config).unwrap()
+    }
+
+    /// Another agent's datapath on the same cgroup.
+    pub(crate) fn another(&self) -> Result<Datapath, DatapathError> {
+        Datapath::open(&DatapathConfig { pins: self.another_pins(), ..self.config.clone() })
+    }
+
+    /// Where that one pins.
+    pub(crate) fn another_pins(&self) -> PathBuf {
+        self.bpffs.join("another")
+    }
+
+    /// Ends the datapath as the end of its process does: what is pinned goes on.
+    pub(crate) fn abandon(&mut self) {
+        self.datapath.take().expect("open");
+    }
+
+    /// A new life of the datapath, of the configuration as it is now.
+    pub(crate) fn reopen(&mut self) -> &mut Datapath {
+        self.datapath = None;
+        self.datapath = Some(self.open());
+        self.datapath()
     }
 
     /// Detaches the datapath before the lab ends.
     pub(crate) fn detach(&mut self) {
-        self.datapath.take().expect("attached").detach();
+        self.abandon();
+        uninstall(&self.config.pins).unwrap();
     }
 
     /// Listens on addresses of the namespace; each answers with its label.
@@ -122,6 +154,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         self.servers.clear();
         self.datapath = None;
+        unmount(&self.bpffs);
         // Not a panic in a drop: what is left is swept by the next run.
         until(|| !self.cgroup.exists() || fs::remove_dir(&self.cgroup).is_ok());
         if self.netns().exists() {
@@ -189,9 +222,18 @@ fn sweep(mount: &Path) {
     for cgroup in leftovers(mount) {
         let _ = fs::remove_dir(cgroup);
     }
+    for bpffs in leftovers(&std::env::temp_dir()) {
+        unmount(&bpffs);
+    }
     for netns in leftovers(Path::new("/run/netns")) {
         let _ = run("ip", &["netns", "del", &netns.file_name().unwrap_or_default().to_string_lossy()]);
     }
+}
+
+/// Unmounts a bpffs and removes its folder; the links pinned in it are detached by that.
+fn unmount(bpffs: &Path) {
+    let _ = run("umount", &[&bpffs.to_string_lossy()]);
+    let _ = fs::remove_dir(bpffs);
 }
 
 /// Whether a name is ours and its process is gone.

@@ -64,6 +64,9 @@ impl Client {
                 self.held.push(stream);
                 answer
             }),
+            "peers" => {
+                self.held.iter().map(|stream| stream.peer_addr().unwrap().to_string()).collect::<Vec<_>>().join(" ")
+            }
             "drop" => {
                 self.held.clear();
                 "ok".to_owned()
