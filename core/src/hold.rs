@@ -7,6 +7,7 @@
 //! means what, and what a doubtful record is good for, is decided elsewhere; docs/design/hold.md says where and why.
 
 mod event;
+pub mod guard;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
