@@ -3,7 +3,7 @@
 use tombolo_core::id::{Addr, ClusterId, MaxClusters};
 use tombolo_core::model::{BackendKey, Frontend, NoBackend, Protocol};
 use tombolo_core::tables::{BackendId, ServiceEntry, ServiceIndex, SwitchEntry};
-use tombolo_ebpf_layout::{Address, Backend, FrontendKey, MemberKey, ServiceValue, SwitchValue, TCP, UDP};
+use tombolo_ebpf_layout::{Address, Backend, FlowEvent, FrontendKey, MemberKey, ServiceValue, SwitchValue, TCP, UDP};
 
 use crate::DatapathError;
 
@@ -61,6 +61,13 @@ pub(crate) fn switch_entry(value: SwitchValue) -> SwitchEntry {
 pub(crate) fn backend(id: BackendId, key: &BackendKey) -> Backend {
     let addr = Address::from_octets(key.addr.octets());
     Backend::new(id.0, addr, key.port.to_be(), number(key.protocol), key.cluster.get())
+}
+
+/// The backend that an event names, `None` where there is none; the protocol is the frontend's.
+pub(crate) fn told_backend(event: &FlowEvent, protocol: Protocol) -> Option<(BackendId, BackendKey)> {
+    let cluster = ClusterId::new(event.cluster.into(), MaxClusters::C511).ok()?;
+    let (addr, port) = (Addr::from(event.addr.octets()), u16::from_be(event.port));
+    (port != 0).then_some((BackendId(event.backend), BackendKey { addr, port, protocol, cluster }))
 }
 
 /// The backend of a map's value, `None` where there is none.

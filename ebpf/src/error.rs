@@ -82,6 +82,12 @@ pub enum DatapathError {
     #[error("these programs allow no others beside or below them: {}. Detach them, or attach them with \
         BPF_F_ALLOW_MULTI or by a link", list(.0))]
     Exclusive(Vec<Foreign>),
+    /// The events have a reader already.
+    #[error("the flows are read already")]
+    FlowsTaken,
+    /// The ring buffer could not be mapped.
+    #[error("cannot read the flows")]
+    Flows(#[source] Box<aya::maps::MapError>),
     /// A system call on a map or a link failed.
     #[error("{call} of {object} failed")]
     Call {

@@ -25,6 +25,8 @@ pub(crate) struct Maps {
     members: WordMap<16>,
     skip: WordMap<8>,
     reverse: OwnedFd,
+    /// Until its reader takes it.
+    events: Option<OwnedFd>,
     frontends: Words,
     pub(crate) switch: Words,
     pub(crate) slots: Words,
@@ -53,6 +55,7 @@ impl Maps {
             // SAFETY: as above; keys and values of `skip` have 8 bytes.
             skip: unsafe { WordMap::new(skip) },
             reverse: data(ebpf.map("reverse"), "reverse")?,
+            events: Some(data(ebpf.map("events"), "events")?),
             frontends: words(ebpf, "frontends", limits.services, FrontendPlace::WORDS)?,
             switch: words(ebpf, "switch", limits.services, 1)?,
             slots: words(ebpf, "slots", limits.slots, 1)?,
@@ -212,6 +215,11 @@ impl Maps {
         Ok(members)
     }
 
+    /// The ring buffer, once.
+    pub(crate) fn take_events(&mut self) -> Option<OwnedFd> {
+        self.events.take()
+    }
+
     /// How many sockets `reverse` holds.
     pub(crate) fn remembered(&self) -> Result<usize, DatapathError> {
         sys::count_word_keys(&self.reverse).map_err(call("BPF_MAP_GET_NEXT_KEY", "reverse"))
@@ -267,7 +275,7 @@ fn full_or(map: &'static str, limit: u32) -> impl Fn(io::Error) -> DatapathError
 /// The descriptor of a map.
 fn data(map: Option<&Map>, name: &'static str) -> Result<OwnedFd, DatapathError> {
     let data: &MapData = match map {
-        Some(Map::HashMap(data) | Map::Array(data)) => data,
+        Some(Map::HashMap(data) | Map::Array(data) | Map::RingBuf(data)) => data,
         _ => return Err(DatapathError::Absent(name)),
     };
     data.fd().as_fd().try_clone_to_owned().map_err(|source| DatapathError::Call { call: "dup", object: name, source })

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "every function here is part of a test")]
 
+mod flows;
 mod life;
 mod support;
 mod tables;
