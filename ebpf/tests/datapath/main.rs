@@ -8,9 +8,11 @@
 
 mod flows;
 mod life;
+mod sticky;
 mod support;
 mod tables;
 mod traffic;
+mod udp;
 
 /// Not a test: what the binary does when a test starts it as a client or a server.
 #[test]

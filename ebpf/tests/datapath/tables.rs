@@ -35,7 +35,7 @@ fn a_switch_under_traffic_leads_to_the_old_or_the_new_table() {
     lab.datapath().execute(&plan(backends.chain(ranges).chain(start))).unwrap();
 
     let mut client = lab.client(Cgroup::Inside);
-    client.ask(&format!("storm {VIP}"));
+    client.ask(&format!("storm 4 {VIP}"));
     let mut generation = 0;
     while client.ask("done").parse::<u32>().unwrap() < 4_000 {
         // An odd number, so that both tables are met at rest too.

@@ -60,7 +60,8 @@ fn what_is_no_frontend_is_left_alone() {
     let mut client = lab.client(Cgroup::Inside);
     assert_eq!(client.ask("dial 10.96.0.10:81"), "error NetworkUnreachable");
     assert_eq!(client.ask("dial 127.0.0.1:8080"), "alderaan 127.0.0.1:8080");
-    assert_eq!(client.ask("udp 10.96.0.10:80"), "error NetworkUnreachable", "another protocol");
+    client.ask("open udp v4");
+    assert_eq!(client.ask("connect udp 10.96.0.10:80"), "error NetworkUnreachable", "another protocol");
     assert_eq!(lab.datapath().connects(BackendIndex(0)), 0);
 }
 
@@ -196,6 +197,27 @@ fn an_mptcp_socket_is_not_remembered_for_ever() {
     // A kernel that does not run the hook for a subflow leaves it untranslated.
     assert!(["- 127.0.0.1:8080", "error NetworkUnreachable"].contains(&answer.as_str()), "{answer}");
     assert!(until(|| lab.datapath().remembered().unwrap() == 0), "{:?}", lab.datapath().remembered());
+}
+
+#[test]
+fn a_process_of_a_skipped_cgroup_is_left_alone() {
+    let Some(mut lab) = Lab::new() else { return };
+    lab.serve(&[(addr("127.0.0.1:8080"), "alderaan")]);
+    lab.datapath().execute(&simple(addr("10.96.0.10:80"), &[addr("127.0.0.1:8080")])).unwrap();
+    let (mut inside, mut below) = (lab.client(Cgroup::Inside), lab.client(Cgroup::Below));
+    let mut dials = || [inside.ask("dial 10.96.0.10:80"), below.ask("dial 10.96.0.10:80")];
+    let [translated, left] = ["alderaan 10.96.0.10:80", "error NetworkUnreachable"];
+    assert_eq!(dials(), [translated, translated]);
+    for (skipped, expected) in [("below", [translated, left]), ("", [left, left])] {
+        let path = lab.cgroup().join(skipped);
+        lab.config().skip_cgroups = vec![path];
+        lab.reopen().commit().unwrap();
+        assert_eq!(dials(), expected, "what is below a skipped cgroup is skipped too");
+    }
+    lab.config().skip_cgroups.clear();
+    lab.reopen().commit().unwrap();
+    assert_eq!(dials(), [translated, translated]);
+    assert_eq!(lab.datapath().service_connects(ServiceIndex(0)), 5);
 }
 
 #[test]

@@ -26,10 +26,12 @@ pub(crate) struct Lab {
     datapath: Option<Datapath>,
 }
 
-/// Whether a client is in the lab's cgroup.
+/// Where a client is, seen from the lab's cgroup.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cgroup {
     Inside,
+    /// In a child of it.
+    Below,
     Outside,
 }
 
@@ -128,7 +130,16 @@ impl Lab {
     pub(crate) fn serve(&mut self, listeners: &[(SocketAddr, &str)]) {
         let mut server = self.start("serve", Cgroup::Outside);
         for (addr, label) in listeners {
-            assert_eq!(server.ask(&format!("{addr} {label}")), "ok");
+            assert_eq!(server.ask(&format!("tcp {addr} {label}")), "ok");
+        }
+        self.servers.push(server);
+    }
+
+    /// The same for datagrams.
+    pub(crate) fn serve_udp(&mut self, sockets: &[(SocketAddr, &str)]) {
+        let mut server = self.start("serve", Cgroup::Outside);
+        for (addr, label) in sockets {
+            assert_eq!(server.ask(&format!("udp {addr} {label}")), "ok");
         }
         self.servers.push(server);
     }
@@ -138,13 +149,25 @@ impl Lab {
         self.start("dial", cgroup)
     }
 
+    /// A client in this lab's cgroup and another lab's namespace.
+    pub(crate) fn client_at(&self, other: &Self) -> Peer {
+        self.start_at("dial", Cgroup::Inside, other)
+    }
+
     fn start(&self, role: &str, cgroup: Cgroup) -> Peer {
+        self.start_at(role, cgroup, self)
+    }
+
+    fn start_at(&self, role: &str, cgroup: Cgroup, namespace: &Self) -> Peer {
         let script = match cgroup {
             Cgroup::Inside => r#"echo $$ > "$1/cgroup.procs" && shift && exec nsenter "$@""#,
+            Cgroup::Below => {
+                r#"mkdir -p "$1/below" && echo $$ > "$1/below/cgroup.procs" && shift && exec nsenter "$@""#
+            }
             Cgroup::Outside => r#"shift && exec nsenter "$@""#,
         };
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(&self.cgroup).arg(format!("--net={}", self.netns().display()));
+        command.args(["-c", script, "sh"]).arg(&self.cgroup).arg(format!("--net={}", namespace.netns().display()));
         command.arg(std::env::current_exe().unwrap()).args(["role", "--exact", "--nocapture", "--test-threads=1"]);
         Peer::new(command.env(ROLE, role))
     }
@@ -156,7 +179,7 @@ impl Drop for Lab {
         self.datapath = None;
         unmount(&self.bpffs);
         // Not a panic in a drop: what is left is swept by the next run.
-        until(|| !self.cgroup.exists() || fs::remove_dir(&self.cgroup).is_ok());
+        until(|| !self.cgroup.exists() || remove(&self.cgroup));
         if self.netns().exists() {
             let _ = run("ip", &["netns", "del", &self.name]);
         }
@@ -220,7 +243,7 @@ fn sweep(mount: &Path) {
         entries.map(|entry| entry.path()).filter(|path| is_leftover(path)).collect()
     };
     for cgroup in leftovers(mount) {
-        let _ = fs::remove_dir(cgroup);
+        remove(&cgroup);
     }
     for bpffs in leftovers(&std::env::temp_dir()) {
         unmount(&bpffs);
@@ -234,6 +257,12 @@ fn sweep(mount: &Path) {
 fn unmount(bpffs: &Path) {
     let _ = run("umount", &[&bpffs.to_string_lossy()]);
     let _ = fs::remove_dir(bpffs);
+}
+
+/// Removes a lab's cgroup with its child; whether it could.
+fn remove(cgroup: &Path) -> bool {
+    let _ = fs::remove_dir(cgroup.join("below"));
+    fs::remove_dir(cgroup).is_ok()
 }
 
 /// Whether a name is ours and its process is gone.

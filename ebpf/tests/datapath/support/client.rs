@@ -1,0 +1,166 @@
+//! What a client does when it is told to.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Result};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::net::{AddressFamily, SocketType, connect, getpeername, ipproto, socket};
+
+/// How long an answer to a datagram may take. One that never comes is an error, and the test's to judge.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What a client has open.
+#[derive(Default)]
+pub(crate) struct Client {
+    held: Vec<TcpStream>,
+    sockets: BTreeMap<String, UdpSocket>,
+    storm: Option<Storm>,
+}
+
+impl Client {
+    /// Obeys one order.
+    pub(crate) fn obey(&mut self, line: &str) -> String {
+        let (order, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match order {
+            "dial" => dial(rest).map_or_else(failure, |(label, stream)| told(&label, stream.peer_addr())),
+            "hold" => dial(rest).map_or_else(failure, |(label, stream)| {
+                let answer = told(&label, stream.peer_addr());
+                self.held.push(stream);
+                answer
+            }),
+            "peers" => {
+                self.held.iter().map(|stream| stream.peer_addr().unwrap().to_string()).collect::<Vec<_>>().join(" ")
+            }
+            "drop" => {
+                self.held.clear();
+                "ok".to_owned()
+            }
+            "redial" => redial(rest).map_or_else(failure, |peer| told("-", Ok(peer))),
+            "mptcp" => mptcp(rest).map_or_else(failure, |peer| told("-", Ok(peer))),
+            "open" => self.open(rest),
+            "close" => {
+                self.sockets.remove(rest).unwrap();
+                "ok".to_owned()
+            }
+            "connect" => self.datagram(rest, |socket, addr| socket.connect(addr).map(|()| "ok".to_owned())),
+            "peer" => self.datagram(rest, |socket, _| socket.peer_addr().map(|peer| peer.to_string())),
+            "ask" => self.datagram(rest, |socket, _| {
+                socket.send(b"?")?;
+                heard(socket)
+            }),
+            "to" => self.datagram(rest, |socket, addr| {
+                socket.send_to(b"?", addr)?;
+                heard(socket)
+            }),
+            "storm" => {
+                self.storm = Some(Storm::start(rest));
+                "ok".to_owned()
+            }
+            "done" => self.storm.as_ref().unwrap().done.load(Ordering::Relaxed).to_string(),
+            "calm" => self.storm.take().unwrap().stop(),
+            other => panic!("no order {other}"),
+        }
+    }
+
+    /// `NAME v4` or `NAME v6`: a UDP socket without a peer.
+    fn open(&mut self, order: &str) -> String {
+        let (name, family) = order.split_once(' ').unwrap();
+        let socket = UdpSocket::bind(if family == "v4" { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+        socket.set_read_timeout(Some(ANSWER)).unwrap();
+        self.sockets.insert(name.to_owned(), socket);
+        "ok".to_owned()
+    }
+
+    /// Does something with the socket of `NAME ADDRESS`, or of `NAME` where no address is needed.
+    fn datagram(&self, order: &str, act: fn(&UdpSocket, SocketAddr) -> Result<String>) -> String {
+        let (name, addr) = order.split_once(' ').unwrap_or((order, "0.0.0.0:0"));
+        act(&self.sockets[name], addr.parse().unwrap()).unwrap_or_else(failure)
+    }
+}
+
+fn told(label: &str, peer: Result<SocketAddr>) -> String {
+    peer.map_or_else(failure, |peer| format!("{label} {peer}"))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the last station of an error")]
+fn failure(error: std::io::Error) -> String {
+    format!("error {:?}", error.kind())
+}
+
+fn dial(addr: &str) -> Result<(String, TcpStream)> {
+    let mut stream = TcpStream::connect(addr.parse::<SocketAddr>().unwrap())?;
+    let mut label = String::new();
+    stream.read_to_string(&mut label)?;
+    Ok((label, stream))
+}
+
+/// Dials the first address, which must fail, then the second from the same socket; what it is told of its peer.
+fn redial(addrs: &str) -> Result<SocketAddr> {
+    let (first, second) = addrs.split_once(' ').unwrap();
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    assert!(connect(&socket, &first.parse::<SocketAddr>().unwrap()).is_err(), "{first} should refuse");
+    connect(&socket, &second.parse::<SocketAddr>().unwrap())?;
+    Ok(getpeername(&socket)?.unwrap().try_into()?)
+}
+
+fn mptcp(addr: &str) -> Result<SocketAddr> {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP))?;
+    connect(&socket, &addr.parse::<SocketAddr>().unwrap())?;
+    Ok(getpeername(&socket)?.unwrap().try_into()?)
+}
+
+/// A datagram's text and where it came from, as the socket is told.
+fn heard(socket: &UdpSocket) -> Result<String> {
+    let mut text = [0; 64];
+    let (len, from) = socket.recv_from(&mut text)?;
+    Ok(format!("{} {from}", String::from_utf8_lossy(&text[..len])))
+}
+
+/// Threads that dial without a pause.
+struct Storm {
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicU64>,
+    answers: Arc<Mutex<BTreeMap<String, u64>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Storm {
+    /// `THREADS ADDRESS`.
+    fn start(order: &str) -> Self {
+        let (threads, addr) = order.split_once(' ').unwrap();
+        let storm = Self { stop: Arc::default(), done: Arc::default(), answers: Arc::default(), threads: Vec::new() };
+        let threads = (0..threads.parse().unwrap()).map(|_: u32| {
+            let (stop, done, answers) = (storm.stop.clone(), storm.done.clone(), storm.answers.clone());
+            let addr = addr.to_owned();
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let label = dial(&addr).map_or_else(failure, |(label, stream)| {
+                        // No TIME_WAIT: a storm would use up the ports.
+                        let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+                        let _ = stream.shutdown(Shutdown::Both);
+                        label
+                    });
+                    *answers.lock().entry(label).or_default() += 1;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        });
+        let threads = threads.collect();
+        Self { threads, ..storm }
+    }
+
+    /// Ends the storm: `label=count`, in the order of the labels.
+    fn stop(self) -> String {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+        let answers = self.answers.lock();
+        answers.iter().map(|(label, count)| format!("{}={count} ", label.replace(' ', "-"))).collect()
+    }
+}
