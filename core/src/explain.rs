@@ -68,7 +68,7 @@ fn frontend(selection: &Selection, f: &FrontendSelection, tables: &Tables, now: 
             .zip(&f.verdicts)
             .map(|(c, verdict)| backend(c, *verdict, total, &selection.spec.policy, now))
             .collect(),
-        installed: installed.is_some_and(|i| *i.service == selection.spec.key && *i.table == desired),
+        installed: installed.is_some_and(|i| i.service.is_none_or(|s| *s == selection.spec.key) && *i.table == desired),
     }
 }
 

@@ -6,6 +6,7 @@
 //! nothing can lead to a backend's index once the grace period is over. Left out: how the operations are executed, and
 //! how long a grace period is.
 
+mod adopt;
 mod diff;
 mod indexes;
 mod ranges;
@@ -17,8 +18,8 @@ use core::fmt;
 use crate::id::ServiceKey;
 use crate::model::{BackendKey, Frontend};
 use crate::tables::{
-    BackendId, BackendIndex, Desired, FrontendTable, Installed, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase,
-    SwitchEntry, Ticket,
+    BackendId, BackendIndex, Contents, Desired, FrontendTable, Installed, Limits, Op, Plan, ServiceEntry, ServiceIndex,
+    SlotBase, SwitchEntry, Ticket,
 };
 use diff::{Difference, Range, Target};
 use indexes::Indexes;
@@ -83,7 +84,8 @@ pub struct Tables {
 /// One frontend's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Row {
-    owner: ServiceKey,
+    /// Nobody yet, in adopted tables.
+    owner: Option<ServiceKey>,
     entry: ServiceEntry,
     switch: SwitchEntry,
     table: FrontendTable,
@@ -103,6 +105,8 @@ struct Retired {
     ranges: Vec<(u32, u32)>,
     backends: Vec<BackendKey>,
     services: Vec<ServiceIndex>,
+    /// Places of backends that no table ever held.
+    places: Vec<BackendIndex>,
 }
 
 /// `SwitchEntry::generation` has 12 bits.
@@ -128,11 +132,48 @@ impl Tables {
         }
     }
 
+    /// Tables that know what the maps hold, and the repairs that make it consistent; they count as executed.
+    ///
+    /// Whose the frontends are is not known yet, so the next plan is [`Self::plan_all`]. Programs may have been running
+    /// with what was retired before: wait a grace period between reading the contents and executing anything.
+    /// Ids count up from `first_id`, or from the largest found.
+    pub fn adopt(limits: Limits, found: &Contents, first_id: BackendId) -> (Self, Plan) {
+        adopt::adopt(limits, found, first_id)
+    }
+
+    /// Plans the way from what is installed to what these services should have, and that nobody else has anything.
+    ///
+    /// The plan counts as executed when this returns. On [`Full`] nothing has changed.
+    pub fn plan_all(&mut self, desired: &[Desired]) -> Result<Plan, Full> {
+        let difference = Difference::of_all(self, desired);
+        self.carry(difference)
+    }
+
+    /// What [`Self::plan_all`] does that needs no room: what nobody wants leaves, and what is wanted and still nobody's
+    /// stays as it is for who wants it.
+    pub fn settle(&mut self, desired: &[Desired]) -> Plan {
+        let mut draft = Draft::default();
+        for frontend in diff::unwanted(self, desired) {
+            self.remove(&frontend, &mut draft);
+        }
+        for (frontend, (owner, _)) in diff::wanted(desired) {
+            if let Some(row) = self.frontends.get_mut(&frontend).filter(|row| row.owner.is_none()) {
+                row.owner = Some(owner.clone());
+                self.owned.entry(owner.clone()).or_default().insert(frontend);
+            }
+        }
+        self.close(draft)
+    }
+
     /// Plans the way from what is installed to what these services should have; other services stay as they are.
     ///
     /// The plan counts as executed when this returns. On [`Full`] nothing has changed.
     pub fn plan(&mut self, desired: &[Desired]) -> Result<Plan, Full> {
         let difference = Difference::of(self, desired);
+        self.carry(difference)
+    }
+
+    fn carry(&mut self, difference: Difference<'_>) -> Result<Plan, Full> {
         self.check_room(&difference)?;
         let mut bases = self.take_ranges(&difference)?.into_iter();
         let mut draft = Draft::default();
@@ -159,6 +200,8 @@ impl Tables {
             retired.ranges.iter().for_each(|(base, count)| self.ranges.give(*base, *count));
             retired.services.iter().for_each(|index| self.service_indexes.give(index.0));
             ops.extend(retired.backends.iter().filter_map(|key| self.release(key)));
+            retired.places.iter().for_each(|index| self.backend_indexes.give(index.0));
+            ops.extend(retired.places.into_iter().map(|index| Op::DeleteBackend { index }));
         }
         Plan { ops, ..Plan::default() }
     }
@@ -240,17 +283,19 @@ impl Tables {
         if old.as_ref().is_none_or(|row| row.entry != entry) {
             draft.switches.push(Op::PutService { frontend: target.frontend, entry });
         }
-        if let Some(row) = old {
-            self.disown(&row.owner, &target.frontend);
+        if let Some(owner) = old.and_then(|row| row.owner) {
+            self.disown(&owner, &target.frontend);
         }
         self.owned.entry(target.owner.clone()).or_default().insert(target.frontend);
-        let row = Row { owner: target.owner.clone(), entry, switch, table: target.table.into_owned() };
+        let row = Row { owner: Some(target.owner.clone()), entry, switch, table: target.table.into_owned() };
         self.frontends.insert(target.frontend, row);
     }
 
     fn remove(&mut self, frontend: &Frontend, draft: &mut Draft) {
         let Some(row) = self.frontends.remove(frontend) else { return };
-        self.disown(&row.owner, frontend);
+        if let Some(owner) = &row.owner {
+            self.disown(owner, frontend);
+        }
         draft.deletions.push(Op::DeleteService { frontend: *frontend });
         let leaving: Vec<BackendKey> = row.table.members().iter().map(|(key, _)| *key).collect();
         self.change_members(row.entry.index, &[], &leaving, draft);
@@ -344,7 +389,7 @@ struct Draft {
 
 impl Row {
     fn view(&self) -> Installed<'_> {
-        Installed { service: &self.owner, entry: self.entry, switch: self.switch, table: &self.table }
+        Installed { service: self.owner.as_ref(), entry: self.entry, switch: self.switch, table: &self.table }
     }
 }
 

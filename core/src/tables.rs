@@ -207,8 +207,8 @@ pub struct Desired {
 /// One frontend's table as the plans so far have installed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed<'a> {
-    /// The service it belongs to.
-    pub service: &'a ServiceKey,
+    /// The service it belongs to; nobody yet in adopted tables, before the first plan of all.
+    pub service: Option<&'a ServiceKey>,
     /// What `services` holds.
     pub entry: ServiceEntry,
     /// What `switch` holds.

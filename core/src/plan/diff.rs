@@ -1,7 +1,7 @@
 //! What of the desired tables differs from the installed ones; decides nothing about places.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::Tables;
@@ -44,22 +44,21 @@ pub(super) enum Range {
 }
 
 impl<'a> Difference<'a> {
+    /// What these services change; nobody else's frontends are touched.
     pub(super) fn of(tables: &Tables, desired: &'a [Desired]) -> Self {
         let wanted = wanted(desired);
-        let removed = desired
+        let removed: BTreeSet<Frontend> = desired
             .iter()
             .flat_map(|d| tables.owned.get(&d.service).into_iter().flatten())
             .filter(|frontend| !wanted.contains_key(frontend))
             .copied()
             .collect();
-        let targets = wanted
-            .into_iter()
-            .filter_map(|(frontend, (owner, table))| target(tables, frontend, owner, table))
-            .collect();
-        let mut difference = Self { targets, removed };
-        difference.removed.sort();
-        difference.removed.dedup();
-        difference
+        Self { targets: targets(tables, wanted), removed: removed.into_iter().collect() }
+    }
+
+    /// What these services change when there are no others.
+    pub(super) fn of_all(tables: &Tables, desired: &'a [Desired]) -> Self {
+        Self { targets: targets(tables, wanted(desired)), removed: unwanted(tables, desired) }
     }
 
     pub(super) fn new_frontends(&self, tables: &Tables) -> usize {
@@ -86,8 +85,14 @@ impl<'a> Difference<'a> {
     }
 }
 
+/// Installed frontends that none of these services wants, ascending.
+pub(super) fn unwanted(tables: &Tables, desired: &[Desired]) -> Vec<Frontend> {
+    let wanted = wanted(desired);
+    tables.frontends.keys().filter(|frontend| !wanted.contains_key(frontend)).copied().collect()
+}
+
 /// One table per frontend: of a service named twice the last word counts, of two services the lower name.
-fn wanted(desired: &[Desired]) -> BTreeMap<Frontend, (&ServiceKey, &FrontendTable)> {
+pub(super) fn wanted(desired: &[Desired]) -> BTreeMap<Frontend, (&ServiceKey, &FrontendTable)> {
     let services: BTreeMap<&ServiceKey, &Desired> = desired.iter().map(|d| (&d.service, d)).collect();
     let mut wanted = BTreeMap::new();
     for (service, desired) in services {
@@ -98,6 +103,10 @@ fn wanted(desired: &[Desired]) -> BTreeMap<Frontend, (&ServiceKey, &FrontendTabl
     wanted
 }
 
+fn targets<'a>(tables: &Tables, wanted: BTreeMap<Frontend, (&'a ServiceKey, &'a FrontendTable)>) -> Vec<Target<'a>> {
+    wanted.into_iter().filter_map(|(frontend, (owner, table))| target(tables, frontend, owner, table)).collect()
+}
+
 /// `None` when the frontend is installed just so.
 fn target<'a>(
     tables: &Tables,
@@ -106,7 +115,7 @@ fn target<'a>(
     table: &'a FrontendTable,
 ) -> Option<Target<'a>> {
     let installed = tables.frontends.get(&frontend);
-    if installed.is_some_and(|row| row.owner == *owner && row.table == *table) {
+    if installed.is_some_and(|row| row.owner.as_ref() == Some(owner) && row.table == *table) {
         return None;
     }
     let table = ascending(table);

@@ -25,6 +25,19 @@ impl Indexes {
         })
     }
 
+    /// Takes this very position; false when it is taken, or none.
+    pub(super) fn claim(&mut self, index: u32) -> bool {
+        if index >= self.limit {
+            return false;
+        }
+        if index < self.untouched {
+            return self.returned.remove(&index);
+        }
+        self.returned.extend(self.untouched..index);
+        self.untouched = index + 1;
+        true
+    }
+
     pub(super) fn give(&mut self, index: u32) {
         self.returned.insert(index);
     }

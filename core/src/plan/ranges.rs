@@ -20,7 +20,7 @@ impl Ranges {
     }
 
     /// The first range of at least `count` slots from the cursor on; `None` when no range is that long.
-    fn take(&mut self, count: u32) -> Option<u32> {
+    pub(super) fn take(&mut self, count: u32) -> Option<u32> {
         let fits = |(_, len): &(&u32, &u32)| **len >= count;
         let (base, len) = self
             .free
@@ -50,6 +50,27 @@ impl Ranges {
             taken.push((base, count));
         }
         Ok(taken.into_iter().map(|(base, _)| base).collect())
+    }
+
+    /// Takes of this very range what is free, and says which parts that is, ascending.
+    pub(super) fn claim(&mut self, base: u32, count: u32) -> Vec<(u32, u32)> {
+        let end = base.saturating_add(count);
+        let first = self.free.range(..base).next_back().map_or(base, |(left, _)| *left);
+        let touching: Vec<(u32, u32)> = self.free.range(first..end).map(|(b, l)| (*b, *l)).collect();
+        let mut parts = Vec::new();
+        for (left, len) in touching {
+            let right = left + len;
+            let (from, to) = (left.max(base), right.min(end));
+            if from >= to {
+                continue;
+            }
+            self.free.remove(&left);
+            self.free.extend([(left, from - left), (to, right - to)].into_iter().filter(|(_, len)| *len > 0));
+            self.available -= to - from;
+            self.cursor = self.cursor.max(to);
+            parts.push((from, to - from));
+        }
+        parts
     }
 
     /// Gives a taken range back.
@@ -117,6 +138,19 @@ mod tests {
         let before = ranges.clone();
         assert_eq!(ranges.take_all([4, 2, 2].into_iter()), Err(2));
         assert_eq!(ranges, before);
+    }
+
+    #[test]
+    fn claims_what_is_free_of_a_range() {
+        let mut ranges = Ranges::new(10);
+        assert_eq!(ranges.claim(2, 3), [(2, 3)]);
+        assert_eq!(ranges.claim(7, 1), [(7, 1)]);
+        check(&ranges, expect!["{0: 2, 5: 2, 8: 2} of 6"]);
+        assert_eq!(ranges.claim(1, 8), [(1, 1), (5, 2), (8, 1)]);
+        check(&ranges, expect!["{0: 1, 9: 1} of 2"]);
+        assert_eq!((ranges.claim(0, 0), ranges.claim(12, u32::MAX)), (vec![], vec![]));
+        assert_eq!(ranges.claim(4, u32::MAX), [(9, 1)]);
+        assert_eq!((ranges.take(1), ranges.take(1)), (Some(0), None));
     }
 
     #[test]

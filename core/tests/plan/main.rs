@@ -1,18 +1,19 @@
 //! The laws of plan: its operations, executed by a model of the maps with programs that are still running, lead to
 //! exactly the desired tables, and every prefix of them is safe.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod adopt;
+mod agent;
 
 use expect_test::{Expect, expect};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
-use tombolo_core::id::ServiceKey;
 use tombolo_core::model::{BackendKey, Frontend, NoBackend, Protocol};
-use tombolo_core::plan::{Full, Tables};
-use tombolo_core::tables::{BackendId, Desired, FrontendTable, Limits, Op, Ticket};
+use tombolo_core::plan::Full;
+use tombolo_core::tables::{Desired, FrontendTable, Limits, Op};
 use tombolo_testkit::fixture::{addr, id, key};
-use tombolo_testkit::kernel::Kernel;
+
+use agent::Agent;
 
 /// One thing an agent does.
 #[derive(Clone, Debug)]
@@ -53,87 +54,6 @@ fn desired() -> impl Strategy<Value = Desired> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(prop_oneof![3 => vec(desired(), 1..4).prop_map(Step::Plan), 1 => Just(Step::Reclaim)], 1..12)
-}
-
-/// An agent with its tables, the maps, and what it wanted.
-struct Agent {
-    tables: Tables,
-    kernel: Kernel,
-    wanted: BTreeMap<Frontend, (ServiceKey, FrontendTable)>,
-    tickets: VecDeque<(Ticket, u64)>,
-}
-
-impl Agent {
-    fn new(limits: Limits) -> Self {
-        let tables = Tables::new(limits, BackendId(1000));
-        Self { tables, kernel: Kernel::default(), wanted: BTreeMap::new(), tickets: VecDeque::new() }
-    }
-
-    fn plan(&mut self, desired: &[Desired]) -> Result<Vec<Op>, Full> {
-        let before = self.pairs();
-        let plan = self.tables.plan(desired)?;
-        self.kernel.execute(&plan.ops);
-        self.tickets.extend(plan.retired.map(|ticket| (ticket, self.kernel.now())));
-        let last: BTreeMap<_, _> = desired.iter().map(|d| (&d.service, d)).collect();
-        self.wanted.retain(|_, (owner, _)| !last.contains_key(owner));
-        for (service, desired) in last.into_iter().rev() {
-            for (frontend, table) in &desired.frontends {
-                self.wanted.insert(*frontend, (service.clone(), table.clone()));
-            }
-        }
-        let left: BTreeSet<_> = plan.left.iter().copied().collect();
-        assert_eq!(left, before.difference(&self.pairs()).copied().collect(), "who left is said");
-        Ok(plan.ops)
-    }
-
-    /// Which frontend leads to which backends.
-    fn pairs(&self) -> BTreeSet<(Frontend, BackendKey)> {
-        let pairs = |(f, (_, table)): (&Frontend, &(ServiceKey, FrontendTable))| {
-            table.backends.iter().map(|(key, _)| (*f, *key)).collect::<Vec<_>>()
-        };
-        self.wanted.iter().flat_map(pairs).collect()
-    }
-
-    fn reclaim(&mut self) {
-        if let Some((ticket, began)) = self.tickets.pop_front() {
-            self.kernel.grace(began);
-            self.kernel.execute(&self.tables.reclaim(ticket).ops);
-        }
-    }
-
-    fn check(&self) {
-        let expected = self.wanted.iter().map(|(frontend, (_, table))| {
-            let slots = table.backends.iter().flat_map(|(key, n)| std::iter::repeat_n(*key, *n as usize)).collect();
-            (*frontend, (slots, table.no_backend, table.affinity_seconds))
-        });
-        assert_eq!(self.kernel.found(), expected.collect());
-        let installed = self.tables.frontends().map(|(f, i)| (*f, (i.service.clone(), i.table.clone())));
-        assert_eq!(installed.collect::<BTreeMap<_, _>>(), self.wanted);
-        let members = |(f, (_, table)): (&Frontend, &(ServiceKey, FrontendTable))| {
-            let index = self.kernel.services[f].index;
-            table.members().iter().map(|(key, _)| (index, *key)).collect::<Vec<_>>()
-        };
-        let in_kernel =
-            self.kernel.members.iter().map(|((service, _), index)| (*service, self.kernel.backends[index].1));
-        assert_eq!(in_kernel.collect::<BTreeSet<_>>(), self.wanted.iter().flat_map(members).collect());
-        let counts = self.tables.counts();
-        assert_eq!(counts.backends as usize, self.kernel.backends.len());
-        assert_eq!(counts.members as usize, self.kernel.members.len());
-    }
-
-    /// Once everything is reclaimed, only what is wanted is in use.
-    fn check_idle(&mut self) {
-        while !self.tickets.is_empty() {
-            self.reclaim();
-        }
-        self.check();
-        let tables: Vec<&FrontendTable> = self.wanted.values().map(|(_, table)| table).collect();
-        let backends: BTreeSet<_> = tables.iter().flat_map(|t| &t.backends).map(|(key, _)| *key).collect();
-        let counts = self.tables.counts();
-        assert_eq!(counts.frontends as usize, tables.len());
-        assert_eq!(counts.slots, tables.iter().flat_map(|t| &t.backends).map(|(_, n)| n).sum::<u32>());
-        assert_eq!(self.kernel.backends.values().map(|b| b.1).collect::<BTreeSet<_>>(), backends);
-    }
 }
 
 proptest! {
