@@ -82,6 +82,15 @@ pub enum DatapathError {
     #[error("these programs allow no others beside or below them: {}. Detach them, or attach them with \
         BPF_F_ALLOW_MULTI or by a link", list(.0))]
     Exclusive(Vec<Foreign>),
+    /// The kernel cannot end sockets of others.
+    #[error(
+        "this kernel cannot end sockets whose backend left: it was built without CONFIG_INET_DIAG_DESTROY. They go \
+        on sending to it until they are closed"
+    )]
+    NoDestroy,
+    /// Sockets whose backend left could not be searched for.
+    #[error("cannot search for sockets whose backend left")]
+    Destroy(#[source] io::Error),
     /// The events have a reader already.
     #[error("the flows are read already")]
     FlowsTaken,

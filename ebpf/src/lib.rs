@@ -26,6 +26,7 @@ mod pins;
 mod requirements;
 mod runs;
 mod sets;
+mod sockets;
 mod sys;
 mod uninstall;
 
@@ -41,6 +42,7 @@ pub use life::DatapathConfig;
 pub use memory::MemoryDatapath;
 pub use requirements::{Missing, requirements};
 pub use runs::{RunStats, Runs};
+pub use sockets::{Destroyed, Sockets};
 pub use tombolo_core::tables::Limits;
 pub use tombolo_ebpf_layout::FlowKind;
 pub use uninstall::{Uninstalled, uninstall};

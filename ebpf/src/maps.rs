@@ -220,6 +220,11 @@ impl Maps {
         self.events.take()
     }
 
+    /// Another descriptor of `reverse`.
+    pub(crate) fn reverse(&self) -> Result<OwnedFd, DatapathError> {
+        self.reverse.try_clone().map_err(call("dup", "reverse"))
+    }
+
     /// How many sockets `reverse` holds.
     pub(crate) fn remembered(&self) -> Result<usize, DatapathError> {
         sys::count_word_keys(&self.reverse).map_err(call("BPF_MAP_GET_NEXT_KEY", "reverse"))

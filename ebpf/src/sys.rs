@@ -6,7 +6,7 @@ mod object;
 mod pin;
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 pub(crate) use handle::*;
 pub(crate) use object::*;
@@ -194,30 +194,10 @@ impl<const K: usize> WordMap<K> {
         Ok(())
     }
 
-    /// All keys with their values, in no order. Nobody may write meanwhile.
+    /// All keys with their values, in no order.
     pub(crate) fn entries(&self) -> io::Result<Vec<([u8; K], u64)>> {
-        let (mut all, mut room, mut from) = (Vec::new(), 4096, None);
-        loop {
-            let (mut keys, mut values, mut next) = (vec![[0; K]; room], vec![0_u64; room], 0_u32);
-            let mut attr = self.batch(keys.as_mut_ptr() as u64, values.as_mut_ptr() as u64, room);
-            attr.in_batch = from.as_ref().map_or(0, |from: &u32| std::ptr::from_ref(from) as u64);
-            attr.out_batch = (&raw mut next) as u64;
-            // SAFETY: there is room for `count` keys of `K` bytes and as many values of 8, and for the place of four
-            // bytes that a hash map's batches end and begin at; all outlive the call.
-            let more = match absent_is_none(unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }) {
-                // One bucket of the map has more than there is room for.
-                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => {
-                    room *= 2;
-                    continue;
-                }
-                other => other?,
-            };
-            all.extend(keys.into_iter().zip(values).take(attr.count as usize));
-            if !more {
-                return Ok(all);
-            }
-            from = Some(next);
-        }
+        let entries = entries::<K, 8>(self.0.as_fd())?;
+        Ok(entries.into_iter().map(|(key, value)| (key, u64::from_ne_bytes(value))).collect())
     }
 
     fn batch(&self, keys: u64, values: u64, count: usize) -> Batch {
@@ -244,6 +224,44 @@ pub(crate) fn array_value(array: BorrowedFd<'_>, size: usize) -> io::Result<Vec<
     unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) }?;
     value.truncate(size);
     Ok(value)
+}
+
+/// All entries of a hash map, in no order; what is written meanwhile may be among them. EINVAL when its keys have not `K`
+/// bytes or its values not `V`.
+pub(crate) fn entries<const K: usize, const V: usize>(map: BorrowedFd<'_>) -> io::Result<Vec<([u8; K], [u8; V])>> {
+    let info = map_info(map)?;
+    if (info.key_size as usize, info.value_size as usize) != (K, V) || !V.is_multiple_of(8) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let (mut all, mut room, mut from) = (Vec::new(), 4096, None);
+    loop {
+        let (mut keys, mut values, mut next) = (vec![[0; K]; room], vec![[0; V]; room], 0_u32);
+        let mut attr = Batch {
+            in_batch: from.as_ref().map_or(0, |from: &u32| std::ptr::from_ref(from) as u64),
+            out_batch: (&raw mut next) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: u32::try_from(room).unwrap_or(u32::MAX),
+            map_fd: fd(map),
+            elem_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: there is room for `count` keys and values of the sizes that the map says, and for the place of four
+        // bytes that a hash map's batches end and begin at; all outlive the call.
+        let more = match absent_is_none(unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }) {
+            // One bucket of the map has more than there is room for.
+            Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => {
+                room *= 2;
+                continue;
+            }
+            other => other?,
+        };
+        all.extend(keys.into_iter().zip(values).take(attr.count as usize));
+        if !more {
+            return Ok(all);
+        }
+        from = Some(next);
+    }
 }
 
 /// How many entries a hash map has whose keys are words; the map may change meanwhile.

@@ -127,7 +127,7 @@ fn half_a_set_is_made_anew_and_what_runs_goes_on() {
 #[test]
 fn another_cgroup_is_attached_to_at_commit() {
     let Some(mut lab) = lab() else { return };
-    let child = lab.cgroup().join("child");
+    let child = lab.cgroup().join("below");
     fs::create_dir(&child).unwrap();
     let mut client = lab.client(Cgroup::Inside);
     lab.config().cgroup = child.clone();
@@ -215,7 +215,7 @@ impl Objects {
 fn programs_of_others_are_listed() {
     let Some(mut lab) = Lab::new() else { return };
     let ours = lab.cgroup().to_owned();
-    let child = ours.join("child");
+    let child = ours.join("below");
     fs::create_dir(&child).unwrap();
     assert_eq!(lab.datapath().foreign().unwrap(), []);
     let Ok(beside) = lab.another() else {

@@ -8,6 +8,7 @@
 
 mod flows;
 mod life;
+mod sockets;
 mod sticky;
 mod support;
 mod tables;

@@ -36,6 +36,7 @@ impl Client {
             "peers" => {
                 self.held.iter().map(|stream| stream.peer_addr().unwrap().to_string()).collect::<Vec<_>>().join(" ")
             }
+            "errors" => self.errors(),
             "drop" => {
                 self.held.clear();
                 "ok".to_owned()
@@ -53,6 +54,7 @@ impl Client {
                 socket.send(b"?")?;
                 heard(socket)
             }),
+            "hear" => self.datagram(rest, |socket, _| heard(socket)),
             "to" => self.datagram(rest, |socket, addr| {
                 socket.send_to(b"?", addr)?;
                 heard(socket)
@@ -65,6 +67,13 @@ impl Client {
             "calm" => self.storm.take().unwrap().stop(),
             other => panic!("no order {other}"),
         }
+    }
+
+    /// The errors that wait at the connections that are held.
+    fn errors(&self) -> String {
+        let errors = self.held.iter().filter_map(|stream| stream.take_error().unwrap());
+        let kinds: Vec<_> = errors.map(|error| format!("{:?}", error.kind())).collect();
+        if kinds.is_empty() { "none".to_owned() } else { kinds.join(" ") }
     }
 
     /// `NAME v4` or `NAME v6`: a UDP socket without a peer.
