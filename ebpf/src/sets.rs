@@ -2,7 +2,7 @@
 
 use tombolo_ebpf_layout::{
     Affinity, AffinityKey, Backend, CONTROLS, FAULTS, FrontendKey, FrontendPlace, MemberKey, Reverse, SOCKETS_LAYOUT,
-    TABLES_LAYOUT, UnconnectedKey,
+    TABLES_LAYOUT, TRANSLATED, UnconnectedKey,
 };
 
 use crate::DatapathConfig;
@@ -96,7 +96,7 @@ const EVENTS: u32 = 1 << 20;
 pub(crate) const MOST_SKIPPED: u32 = 1024;
 
 /// All maps that have a name, except for the constants that the loader sets in a program.
-pub(crate) const MAPS: [MapShape; 16] = [
+pub(crate) const MAPS: [MapShape; 17] = [
     map("services", Set::Tables, HASH, size_of::<FrontendKey>(), 8, Entries::Services),
     map("frontends", Set::Tables, ARRAY, 4, size_of::<FrontendPlace>(), Entries::Services),
     map("switch", Set::Tables, ARRAY, 4, 8, Entries::Services),
@@ -111,6 +111,7 @@ pub(crate) const MAPS: [MapShape; 16] = [
     map("skip", Set::Tables, HASH, 8, 8, Entries::Fixed(MOST_SKIPPED)),
     map("events", Set::Tables, RING, 0, 0, Entries::Fixed(EVENTS)),
     map("reverse", Set::Sockets, HASH, 8, size_of::<Reverse>(), Entries::Connections),
+    map("translated", Set::Sockets, ARRAY, 4, 8, Entries::Fixed(TRANSLATED)),
     map(
         "unconnected",
         Set::Sockets,

@@ -62,5 +62,8 @@ pub enum Control {
 /// How many words `control` has; some are free.
 pub const CONTROLS: u32 = 8;
 
+/// How many counters `translated` has, a power of two: a socket's is that of its cookie's low bits.
+pub const TRANSLATED: u32 = 1 << 16;
+
 /// How many levels of the cgroup hierarchy `skip` can name, from the root.
 pub const SKIP_LEVELS: u32 = 32;

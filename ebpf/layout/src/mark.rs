@@ -8,7 +8,7 @@ use core::mem::offset_of;
 use crate::packed::{BASE_BITS, COUNT_BITS, FLAG_BITS, FLAG_PASS, GENERATION_BITS, INDEX_BITS};
 use crate::{
     Affinity, AffinityKey, Backend, CONTROLS, FAULTS, FlowEvent, FrontendKey, FrontendPlace, MemberKey, Reverse,
-    SKIP_LEVELS, ServiceValue, SwitchValue, TCP, UDP, UnconnectedKey,
+    SKIP_LEVELS, ServiceValue, SwitchValue, TCP, TRANSLATED, UDP, UnconnectedKey,
 };
 
 /// Raised when a meaning changes that no size or offset shows.
@@ -52,7 +52,7 @@ const TABLES: [usize; 31] = [
 ];
 
 /// The same of what is remembered of sockets and clients.
-const SOCKETS: [usize; 8] = [
+const SOCKETS: [usize; 9] = [
     SOCKETS_REVISION,
     size_of::<FrontendKey>(),
     size_of::<Reverse>(),
@@ -61,6 +61,7 @@ const SOCKETS: [usize; 8] = [
     size_of::<AffinityKey>(),
     size_of::<Affinity>(),
     offset_of!(Affinity, used),
+    TRANSLATED as usize,
 ];
 
 /// FNV-1a.
@@ -78,7 +79,7 @@ const fn hash(shape: &[usize]) -> u64 {
 /// `members`, the counters, `control`, `skip` and `events`.
 pub const TABLES_LAYOUT: u64 = hash(&TABLES);
 
-/// Changes whenever a key or value of `reverse`, `unconnected` or `affinity` does.
+/// Changes whenever a key or value of `reverse`, `translated`, `unconnected` or `affinity` does.
 pub const SOCKETS_LAYOUT: u64 = hash(&SOCKETS);
 
 /// How [`LAYOUT_MARK`] begins.

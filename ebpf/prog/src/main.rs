@@ -26,7 +26,9 @@ use tombolo_ebpf_layout::{
 use crate::client::{Connecting, Sending};
 use crate::context::{Family, V4, V6, allow, cookie, is_connected, is_mptcp, port, protocol, refuse};
 use crate::flow::tell;
-use crate::maps::{AFFINITY, Kernel, REVERSE, UNCONNECTED, count_connect, count_fault, count_refused};
+use crate::maps::{
+    AFFINITY, Kernel, UNCONNECTED, count_connect, count_fault, count_refused, forget, remember, remembered,
+};
 
 /// By this the loader knows that the object's maps are the ones it means.
 #[used]
@@ -105,7 +107,11 @@ fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
     match decide(&Kernel, &Connecting(ctx), &frontend) {
         Verdict::To { service, index, backend, stick } => {
             keep(stick);
-            remember(ctx, &frontend, &backend);
+            // What an MPTCP socket remembers nobody would forget.
+            if !(protocol == TCP && is_mptcp(ctx)) && remember(cookie(ctx), &Reverse::new(frontend, &backend)).is_err()
+            {
+                count_fault(Fault::ReverseFull);
+            }
             count_connect(service, index);
             tell(ctx, FlowKind::Connected, &frontend, service, Some(&backend));
             F::set(ctx, backend.addr, backend.port);
@@ -129,7 +135,7 @@ fn send<F: Family>(ctx: &SockAddrContext) -> i32 {
     let frontend = FrontendKey::new(F::address(ctx), port(ctx), UDP);
     let cookie = cookie(ctx);
     if is_connected(ctx)
-        && let Some((addr, port)) = reverse(cookie).and_then(|reverse| reverse.again(&frontend))
+        && let Some((addr, port)) = remembered(cookie).and_then(|reverse| reverse.again(&frontend))
     {
         F::set(ctx, addr, port);
         return allow();
@@ -192,39 +198,10 @@ fn peer<F: Family>(ctx: &SockAddrContext) -> i32 {
     allow()
 }
 
-/// Remembers what a socket dialled.
-#[inline(always)]
-fn remember(ctx: &SockAddrContext, frontend: &FrontendKey, backend: &Backend) {
-    if frontend.protocol() == TCP && is_mptcp(ctx) {
-        return;
-    }
-    if REVERSE.insert(cookie(ctx), Reverse::new(*frontend, backend), 0).is_err() {
-        count_fault(Fault::ReverseFull);
-    }
-}
-
-/// Forgets what a socket dialled.
-#[inline(always)]
-fn forget(cookie: u64) {
-    // A look-up takes no lock, a delete does, and most sockets were never translated.
-    if REVERSE.get_ptr(cookie).is_some() {
-        // It can only fail if the entry is gone, which is what was wanted.
-        let _ = REVERSE.remove(cookie);
-    }
-}
-
-#[inline(always)]
-fn reverse(cookie: u64) -> Option<Reverse> {
-    // SAFETY: the entry is valid while the program runs, and only this socket's connect writes it.
-    REVERSE.get_ptr(cookie).map(|reverse| unsafe { *reverse })
-}
-
 /// What a socket whose peer is `addr` dialled, when it was translated.
 #[inline(always)]
 fn shown(cookie: u64, addr: Address, port: u16) -> Option<FrontendKey> {
-    let reverse = REVERSE.get_ptr(cookie)?;
-    // SAFETY: as above.
-    unsafe { &*reverse }.shown(addr, port)
+    remembered(cookie)?.shown(addr, port)
 }
 
 /// Remembers what a socket without a peer sent to, for the answer; whether that is news.

@@ -5,7 +5,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use tombolo_ebpf_layout::{
@@ -65,7 +65,13 @@ pub static EVENTS: RingBuf<FlowEvent, 4096> = RingBuf::new();
 
 /// Translated sockets by cookie, for getpeername and recvmsg; an entry lives until its socket is released.
 #[btf_map(name = "reverse")]
-pub static REVERSE: HashMap<u64, Reverse, 1024> = HashMap::new();
+static REVERSE: HashMap<u64, Reverse, 1024> = HashMap::new();
+
+/// How many entries `reverse` has, by the low bits of their cookies. Most sockets that ask or close were never
+/// translated, and learn it here from memory that is at hand, since cookies are given out in order; a look-up in
+/// `reverse` reaches for a random place of a large table.
+#[btf_map(name = "translated")]
+static TRANSLATED: Array<u64, { tombolo_ebpf_layout::TRANSLATED as usize }, MMAPABLE> = Array::new();
 
 /// The frontends that sockets without a peer named, by socket and backend, for recvmsg.
 #[btf_map(name = "unconnected")]
@@ -139,30 +145,79 @@ pub fn is_skipped(cgroup: u64) -> bool {
     SKIP.get_ptr(cgroup).is_some()
 }
 
+/// Remembers where a socket was sent. It may have been sent elsewhere before.
+#[inline(always)]
+pub fn remember(cookie: u64, reverse: &Reverse) -> Result<(), Full> {
+    match REVERSE.insert(cookie, reverse, BPF_NOEXIST.into()) {
+        Ok(()) => {
+            add(translated(cookie), 1);
+            Ok(())
+        }
+        Err(EXISTS) => REVERSE.insert(cookie, reverse, 0).map_err(|_| Full),
+        Err(_) => Err(Full),
+    }
+}
+
+/// What is remembered of a socket.
+#[inline(always)]
+pub fn remembered(cookie: u64) -> Option<Reverse> {
+    if !may_be_translated(cookie) {
+        return None;
+    }
+    // SAFETY: the entry is valid while the program runs, and only this socket's connect writes it.
+    REVERSE.get_ptr(cookie).map(|reverse| unsafe { *reverse })
+}
+
+/// Forgets a socket.
+#[inline(always)]
+pub fn forget(cookie: u64) {
+    if may_be_translated(cookie) && REVERSE.remove(cookie).is_ok() {
+        add(translated(cookie), -1);
+    }
+}
+
+/// A map took no entry.
+pub struct Full;
+
+/// `-EEXIST`
+const EXISTS: i32 = -17;
+
+#[inline(always)]
+fn may_be_translated(cookie: u64) -> bool {
+    // SAFETY: an aligned u64 of an array, loaded once. This socket's part of it was counted by a call of the same
+    // process that has returned.
+    translated(cookie).is_some_and(|count| unsafe { count.read_volatile() } != 0)
+}
+
+#[inline(always)]
+fn translated(cookie: u64) -> Option<*mut u64> {
+    TRANSLATED.get_ptr_mut(cookie as u32 % tombolo_ebpf_layout::TRANSLATED)
+}
+
 /// Counts a connect to a backend of a service.
 #[inline(always)]
 pub fn count_connect(service: u32, backend: u32) {
-    add(SERVICE_STATS.get_ptr_mut(service));
-    add(STATS.get_ptr_mut(backend));
+    add(SERVICE_STATS.get_ptr_mut(service), 1);
+    add(STATS.get_ptr_mut(backend), 1);
 }
 
 /// Counts a refused connect to a service.
 #[inline(always)]
 pub fn count_refused(service: u32) {
-    add(REFUSED.get_ptr_mut(service));
+    add(REFUSED.get_ptr_mut(service), 1);
 }
 
 /// Counts a fault.
 #[inline(always)]
 pub fn count_fault(fault: Fault) {
-    add(FAULTS.get_ptr_mut(fault as u32));
+    add(FAULTS.get_ptr_mut(fault as u32), 1);
 }
 
 #[inline(always)]
-fn add(counter: Option<*mut u64>) {
+fn add(counter: Option<*mut u64>, by: i64) {
     if let Some(counter) = counter {
         // SAFETY: an aligned u64 of an array, only ever accessed atomically. The old value is not asked for: a fetching
         // add would need kernel 5.12.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, by as u64) };
     }
 }

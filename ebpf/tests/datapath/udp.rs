@@ -127,6 +127,20 @@ fn a_socket_that_dials_the_backend_itself_is_told_so() {
 }
 
 #[test]
+fn a_socket_that_connects_again_and_again_is_remembered_once_and_forgotten() {
+    let Some((mut lab, mut client)) = lab(DNS, &LETTERS, "v4") else { return };
+    for round in 0..3 {
+        for _ in 0..5 {
+            assert_eq!(client.ask(&format!("connect s {DNS}")), "ok");
+        }
+        assert_eq!(lab.datapath().remembered().unwrap(), 1);
+        client.ask("close s");
+        assert_eq!(lab.datapath().remembered().unwrap(), 0, "round {round}");
+        client.ask("open s v4");
+    }
+}
+
+#[test]
 fn what_is_no_frontend_is_left_alone() {
     let Some((_lab, mut client)) = lab(DNS, &LETTERS[..1], "v4") else { return };
     assert_eq!(client.ask("to s 127.0.0.1:5300"), "a 127.0.0.1:5300");
