@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// What became of one request. `x-wing` prints one as a line of JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The request's number, from 0.
     pub n: u64,
@@ -16,6 +16,12 @@ pub struct Answer {
     /// The cluster that answered in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// The pod that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Which of the client's sockets it came over, from 0: a kept one until it broke.
+    #[serde(default)]
+    pub socket: u64,
     /// Why there was no answer in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -129,11 +135,10 @@ mod tests {
 
     fn answers(of: &[(u64, &str)]) -> Vec<Answer> {
         let one = |(at_us, cluster): &(u64, &str)| Answer {
-            n: 0,
             at_us: *at_us,
-            took_us: 1,
             cluster: (!cluster.is_empty()).then(|| (*cluster).to_owned()),
             error: cluster.is_empty().then(|| "refused".to_owned()),
+            ..Answer::default()
         };
         of.iter().map(one).collect()
     }

@@ -1,20 +1,25 @@
-//! One cluster: its directory as the CLI knows it, its control plane, its nodes' agents, and its `rebel-base`.
+//! One cluster: its directory as the CLI knows it, its control plane and its nodes' agents.
+
+mod backends;
+mod fate;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use tombolo_core::model::{Port, Protocol};
 
 use crate::etcd::{Engine, Server};
-use crate::manifest::{self, Endpoint, Readiness, Service, TARGET_PORT};
+use crate::manifest::{self, Endpoint, Service};
 use crate::operator::{self, Authority};
 use crate::process::{Process, Spec};
 use crate::programs;
 use crate::run::Run;
 use crate::topology::{self, Node, Site};
+
+pub use self::backends::Frontend;
 
 /// The port of the apiserver's probes.
 pub const HEALTH_PORT: u16 = 9880;
@@ -22,11 +27,14 @@ pub const HEALTH_PORT: u16 = 9880;
 /// The Service that all of it is about.
 pub const SERVICE: &str = "default/rebel-base";
 
+/// Its number among its cluster's Services.
+const REBEL_BASE: u16 = 10;
+
+/// The port that clients of it dial.
+const PORT: u16 = 80;
+
 /// The annotation that makes a Service part of the mesh.
 pub const GLOBAL: &str = "service.cilium.io/global";
-
-/// The slice with `rebel-base`'s endpoints.
-const SLICE: &str = "rebel-base-1";
 
 /// What agents program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +61,10 @@ pub struct Cluster {
     bpffs: PathBuf,
     apiserver: Option<Process>,
     agents: BTreeMap<usize, Process>,
-    pods: BTreeMap<Ipv4Addr, Process>,
+    /// Flags of agents beyond the usual.
+    agent_flags: BTreeMap<usize, Vec<OsString>>,
+    /// By name.
+    pods: BTreeMap<String, Process>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -69,8 +80,9 @@ impl Cluster {
         let service = Service {
             namespace: "default".into(),
             name: "rebel-base".into(),
-            address: site.service(10),
-            port: 80,
+            addresses: site.service(REBEL_BASE).both().to_vec(),
+            ports: vec![port("http", Protocol::Tcp), port("datagrams", Protocol::Udp)],
+            client_ip_seconds: None,
             annotations: [(GLOBAL.to_owned(), "true".to_owned())].into(),
         };
         let cluster = Self {
@@ -79,6 +91,7 @@ impl Cluster {
             bpffs: run.bpffs(),
             apiserver: None,
             agents: BTreeMap::new(),
+            agent_flags: BTreeMap::new(),
             pods: BTreeMap::new(),
             endpoints: Vec::new(),
             site,
@@ -89,7 +102,7 @@ impl Cluster {
         cluster.init(authority)?;
         cluster.write_source("namespaces.yaml", &manifest::namespaces(&["default"]))?;
         cluster.write_source("nodes.yaml", &manifest::nodes(&cluster.site))?;
-        cluster.write_source("rebel-base.yaml", &cluster.service.manifest())?;
+        cluster.write_service()?;
         Ok(cluster)
     }
 
@@ -101,7 +114,7 @@ impl Cluster {
         flag("--id", site.id.to_string().into());
         flag("--ca", authority.dir().into());
         flag("--store", self.etcd.url().into());
-        flag("--ip", site.control.address.to_string().into());
+        flag("--ip", site.control.address.v4.to_string().into());
         for node in &site.nodes {
             flag("--node", format!("{0}=run/{0}.sock", node.name).into());
         }
@@ -139,11 +152,6 @@ impl Cluster {
         self.dir.join("run").join(format!("{}.sock", self.site.nodes[node].name))
     }
 
-    /// What clients dial for `rebel-base` here.
-    pub fn frontend(&self) -> SocketAddr {
-        (self.service.address, self.service.port).into()
-    }
-
     /// Starts the apiserver.
     ///
     /// # Errors
@@ -160,8 +168,8 @@ impl Cluster {
                 .flag("--tls-dir", dir.join("tls"))
                 .flag("--peers-dir", dir.join("peers"))
                 .flag("--admin-listen", format!("unix:{}", self.admin_socket().display()))
-                .flag("--service-cidr", site.service_range())
-                .flag("--health-listen", format!("{}:{HEALTH_PORT}", site.control.address));
+                .flag("--service-cidr", site.service_ranges().join(","))
+                .flag("--health-listen", format!("{}:{HEALTH_PORT}", site.control.address.v4));
         self.apiserver = Some(spec.start(&self.logs)?);
         Ok(())
     }
@@ -173,7 +181,7 @@ impl Cluster {
     pub fn start_agent(&mut self, node: usize) -> Result<()> {
         let (site, Node { name, place, .. }) = (&self.site, &self.site.nodes[node]);
         ensure!(topology::is_child_of_a_run(&place.cgroup), "an agent must only get a cgroup made for it");
-        let (bpffs, state) = (self.bpffs.join(name), self.dir.join("state").join(name));
+        let (bpffs, state) = (self.agent_bpffs(node), self.agent_state(node));
         fs::create_dir_all(&bpffs)?;
         fs::create_dir_all(&state)?;
         let datapath = match self.datapath {
@@ -190,8 +198,24 @@ impl Cluster {
             .flag("--state-dir", state)
             .flag("--admin-socket", self.agent_socket(node))
             .flag("--datapath", datapath);
+        let spec = self.agent_flags.get(&node).into_iter().flatten().fold(spec, Spec::arg);
         self.agents.insert(node, spec.start(&self.logs)?);
         Ok(())
+    }
+
+    /// Gives a node's agent these flags beside the usual, from its next start on.
+    pub fn set_agent_flags<F: Into<OsString>>(&mut self, node: usize, flags: impl IntoIterator<Item = F>) {
+        self.agent_flags.insert(node, flags.into_iter().map(Into::into).collect());
+    }
+
+    /// An agent's folder on the run's BPF file system.
+    pub fn agent_bpffs(&self, node: usize) -> PathBuf {
+        self.bpffs.join(&self.site.nodes[node].name)
+    }
+
+    /// An agent's folder for what outlives it.
+    pub fn agent_state(&self, node: usize) -> PathBuf {
+        self.dir.join("state").join(&self.site.nodes[node].name)
     }
 
     /// Kills the apiserver, as a crash would.
@@ -210,6 +234,14 @@ impl Cluster {
         self.agents.remove(&node).map_or(Ok(()), Process::kill)
     }
 
+    /// Asks a node's agent to end, as an upgrade does, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not end in time, or not well.
+    pub fn stop_agent(&mut self, node: usize) -> Result<()> {
+        self.agents.remove(&node).map_or(Ok(()), Process::stop)
+    }
+
     /// Checks that all that was started still runs.
     ///
     /// # Errors
@@ -223,106 +255,6 @@ impl Cluster {
             .try_for_each(Process::alive)
     }
 
-    /// Sets annotations of `rebel-base` beside its own: an empty value removes one.
-    ///
-    /// # Errors
-    /// The manifest cannot be written.
-    pub fn annotate(&mut self, annotations: &[(&str, &str)]) -> Result<()> {
-        for (key, value) in annotations {
-            if value.is_empty() {
-                self.service.annotations.remove(*key);
-            } else {
-                self.service.annotations.insert((*key).to_owned(), (*value).to_owned());
-            }
-        }
-        self.write_source("rebel-base.yaml", &self.service.manifest())
-    }
-
-    /// Runs `count` pods of `rebel-base`, in turn on each node, and makes them its endpoints. Pods that are no longer
-    /// wanted keep running, as they do in Kubernetes while connections end.
-    ///
-    /// # Errors
-    /// A pod cannot be started or the manifest not be written.
-    pub fn scale(&mut self, count: u8) -> Result<()> {
-        for (node, address) in self.pod_places(count) {
-            self.start_pod(&node, address)?;
-        }
-        self.claim(count)
-    }
-
-    /// Makes `count` pods the endpoints of `rebel-base`, whether they run or not.
-    ///
-    /// # Errors
-    /// The manifest cannot be written.
-    pub fn claim(&mut self, count: u8) -> Result<()> {
-        let places = self.pod_places(count).into_iter();
-        let endpoints =
-            places.map(|(node, address)| Endpoint { address, node: node.name, readiness: Readiness::Ready });
-        self.set_endpoints(endpoints.collect())
-    }
-
-    /// Where the first `count` pods are: in turn on each node.
-    fn pod_places(&self, count: u8) -> Vec<(Node, Ipv4Addr)> {
-        let rounds = (1..=u8::MAX).flat_map(|n| self.site.nodes.iter().map(move |node| (node.clone(), node.pod(n))));
-        rounds.take(usize::from(count)).collect()
-    }
-
-    /// Kills everything but the pods and forgets what it remembered, the source's endpoints too.
-    ///
-    /// # Errors
-    /// A process cannot be waited for, or a file not be removed.
-    pub fn forget(&mut self) -> Result<()> {
-        self.kill_apiserver()?;
-        for node in 0..self.site.nodes.len() {
-            self.kill_agent(node)?;
-        }
-        self.etcd.kill()?;
-        for remembered in ["etcd", "state"] {
-            let dir = self.dir.join(remembered);
-            if dir.exists() {
-                fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-            }
-        }
-        self.delete_endpoints()
-    }
-
-    fn start_pod(&mut self, node: &Node, address: Ipv4Addr) -> Result<()> {
-        if self.pods.contains_key(&address) {
-            return Ok(());
-        }
-        topology::add_pod(node, address)?;
-        let name = format!("{}-rebel-base-{address}", self.site.name);
-        let spec = Spec::new(name, programs::program("rebel-base")?, &node.place)
-            .flag("--listen", format!("{address}:{TARGET_PORT}"))
-            .flag("--cluster", &self.site.name);
-        self.pods.insert(address, spec.start(&self.logs)?);
-        Ok(())
-    }
-
-    /// Makes these the endpoints of `rebel-base`, whether anybody listens there or not.
-    ///
-    /// # Errors
-    /// The manifest cannot be written.
-    pub fn set_endpoints(&mut self, endpoints: Vec<Endpoint>) -> Result<()> {
-        self.write_source("rebel-base-endpoints.yaml", &self.service.slice(SLICE, &endpoints))?;
-        self.endpoints = endpoints;
-        Ok(())
-    }
-
-    /// The endpoints of `rebel-base`.
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
-    }
-
-    /// Deletes the EndpointSlice of `rebel-base`. Its pods keep running and its Service stays.
-    ///
-    /// # Errors
-    /// The manifest cannot be removed.
-    pub fn delete_endpoints(&mut self) -> Result<()> {
-        self.endpoints.clear();
-        self.remove_source("rebel-base-endpoints.yaml")
-    }
-
     /// Lets all of it go on without this process.
     pub fn leave(self) {
         self.etcd.leave();
@@ -332,4 +264,9 @@ impl Cluster {
             .chain(self.pods.into_values())
             .for_each(Process::leave);
     }
+}
+
+/// A port of `rebel-base`: one number for both protocols.
+fn port(name: &str, protocol: Protocol) -> Port {
+    Port { name: name.into(), protocol, number: PORT }
 }

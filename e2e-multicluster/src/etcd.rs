@@ -216,7 +216,7 @@ impl Server {
 
     /// The address clients use.
     pub fn url(&self) -> String {
-        url(self.place.address)
+        url(self.place.address.v4)
     }
 
     /// Where it is.

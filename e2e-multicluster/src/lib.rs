@@ -8,6 +8,7 @@
 pub mod answers;
 pub mod clock;
 pub mod cluster;
+pub mod dns;
 pub mod etcd;
 pub mod figures;
 pub mod load;

@@ -6,12 +6,76 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 
 use crate::answers::Answer;
 use crate::clock::{Seen, wait_until};
 use crate::process::{Membership, Process, Spec};
 use crate::programs;
 use crate::topology::Place;
+
+/// How `x-wing` asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// HTTP over TCP.
+    Http,
+    /// A DNS query from an unconnected UDP socket.
+    Dns,
+    /// Text from a connected UDP socket.
+    Datagram,
+}
+
+/// Which sockets `x-wing` asks over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sockets {
+    /// A new one for each request.
+    Fresh,
+    /// One for all, as long as it works.
+    Kept,
+}
+
+/// What is asked, how, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// Frontends, asked in turn.
+    pub targets: Vec<SocketAddr>,
+    /// How.
+    pub way: Way,
+    /// Over which sockets.
+    pub sockets: Sockets,
+    /// Requests a second.
+    pub rate: u32,
+}
+
+impl Dial {
+    /// A request to this frontend over a new socket each, `rate` times a second.
+    pub fn new(target: SocketAddr, way: Way, rate: u32) -> Self {
+        Self { targets: vec![target], way, sockets: Sockets::Fresh, rate }
+    }
+
+    /// HTTP requests.
+    pub fn http(target: SocketAddr, rate: u32) -> Self {
+        Self::new(target, Way::Http, rate)
+    }
+
+    /// Over one socket that is kept.
+    #[must_use]
+    pub fn kept(self) -> Self {
+        Self { sockets: Sockets::Kept, ..self }
+    }
+
+    fn spec(&self, name: &str, place: &Place) -> Result<Spec> {
+        let spec = Spec::new(name, programs::program("x-wing")?, place)
+            .flag("--way", name_of(self.way))
+            .flag("--sockets", name_of(self.sockets))
+            .flag("--rate", self.rate.to_string());
+        Ok(self.targets.iter().fold(spec, |spec, target| spec.flag("--target", target.to_string())))
+    }
+}
+
+fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().expect("no value is skipped").get_name().to_owned()
+}
 
 /// Running load.
 #[derive(Debug)]
@@ -20,13 +84,12 @@ pub struct Load {
     out: PathBuf,
 }
 
-/// Begins to ask `target` from a place, `rate` times a second.
+/// Begins to ask from a place.
 ///
 /// # Errors
 /// `x-wing` cannot be started.
-pub fn begin(name: &str, place: &Place, target: SocketAddr, rate: u32, logs: &Path) -> Result<Load> {
-    let spec = x_wing(name, place, target)?.flag("--rate", rate.to_string());
-    let (process, out) = spec.start_with_output(logs)?;
+pub fn begin(name: &str, place: &Place, dial: &Dial, logs: &Path) -> Result<Load> {
+    let (process, out) = dial.spec(name, place)?.start_with_output(logs)?;
     Ok(Load { process, out })
 }
 
@@ -68,16 +131,11 @@ impl Load {
 ///
 /// # Errors
 /// `x-wing` cannot be started or fails.
-pub fn ask(place: &Place, target: SocketAddr, count: u64, rate: u32, membership: Membership) -> Result<Vec<Answer>> {
-    let mut spec = x_wing("x-wing", place, target)?.flag("--rate", rate.to_string());
-    spec = spec.flag("--count", count.to_string());
+pub fn ask(place: &Place, dial: &Dial, count: u64, membership: Membership) -> Result<Vec<Answer>> {
+    let mut spec = dial.spec("x-wing", place)?.flag("--count", count.to_string());
     spec.membership = membership;
     let output = spec.output()?;
     parse(&String::from_utf8(output.stdout)?)
-}
-
-fn x_wing(name: &str, place: &Place, target: SocketAddr) -> Result<Spec> {
-    Ok(Spec::new(name, programs::program("x-wing")?, place).flag("--target", target.to_string()))
 }
 
 fn read(out: &Path) -> Result<Vec<Answer>> {

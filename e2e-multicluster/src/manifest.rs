@@ -3,27 +3,31 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use tombolo_core::id::Family;
+use tombolo_core::model::Port;
 
-use crate::topology::Site;
+use crate::topology::{Dual, Site};
 
 /// Annotations of an object.
 pub type Annotations = BTreeMap<String, String>;
 
-/// A Service with one TCP port.
+/// A Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its cluster IP.
-    pub address: Ipv4Addr,
-    /// The port clients dial.
-    pub port: u16,
+    /// Its cluster IPs, the first of the family it prefers.
+    pub addresses: Vec<IpAddr>,
+    /// The ports clients dial.
+    pub ports: Vec<Port>,
+    /// For how long a client keeps its backend (`sessionAffinity: ClientIP`); absent without affinity.
+    pub client_ip_seconds: Option<u32>,
     /// Its annotations.
     pub annotations: Annotations,
 }
@@ -32,7 +36,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The node it runs on.
     pub node: String,
     /// Whether it is ready.
@@ -40,9 +44,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Its address with the port pods listen on.
-    pub fn target(&self) -> String {
-        format!("{}:{TARGET_PORT}", self.address)
+    /// What it is as a backend of one of these ports, as tables name it.
+    pub fn target(&self, port: &Port) -> String {
+        format!("{}/{}", SocketAddr::new(self.address, TARGET_PORT), port.protocol)
+    }
+
+    /// The family of its address.
+    pub fn family(&self) -> Family {
+        if self.address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 }
 
@@ -65,12 +74,12 @@ pub fn namespaces(names: &[&str]) -> String {
 pub fn nodes(site: &Site) -> String {
     let one = |(index, node): (usize, &crate::topology::Node)| {
         let (name, zone) = (&node.name, format!("{}-{}", site.name, char::from(b'a' + (index % 26) as u8)));
+        let ([range, range6], Dual { v4, v6 }) = (node.pod_ranges(), node.place.address);
         format!(
             "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  labels:\n    topology.kubernetes.io/zone: {zone}\n\
-             spec:\n  podCIDR: {range}\n  podCIDRs: [{range}]\nstatus:\n  addresses:\n  - type: InternalIP\n    \
-             address: {address}\n  - type: Hostname\n    address: {name}\n",
-            range = node.pod_range(),
-            address = node.place.address,
+             spec:\n  podCIDR: {range}\n  podCIDRs: [{range}, {range6:?}]\nstatus:\n  addresses:\n  - type: InternalIP\n    \
+             address: {v4}\n  - type: InternalIP\n    address: {v6:?}\n  - type: Hostname\n    address: {name}\n",
+            v6 = v6.to_string(),
         )
     };
     site.nodes.iter().enumerate().map(one).collect::<Vec<_>>().join("---\n")
@@ -79,36 +88,56 @@ pub fn nodes(site: &Site) -> String {
 impl Service {
     /// The Service's manifest.
     pub fn manifest(&self) -> String {
-        let Self { namespace, name, address, port, annotations } = self;
+        let Self { namespace, name, addresses, ports, client_ip_seconds, annotations } = self;
         let mut text = format!("apiVersion: v1\nkind: Service\nmetadata:\n  namespace: {namespace}\n  name: {name}\n");
         if !annotations.is_empty() {
             text.push_str("  annotations:\n");
         }
         for (key, value) in annotations {
-            writeln!(text, "    {key}: {value:?}").expect("a string takes all that is written to it");
+            add(&mut text, format_args!("    {key}: {value:?}"));
         }
-        text + &format!(
-            "spec:\n  clusterIP: {address}\n  clusterIPs: [{address}]\n  selector:\n    app: {name}\n  ports:\n  \
-             - name: http\n    protocol: TCP\n    port: {port}\n    targetPort: {TARGET_PORT}\n"
-        )
-    }
-
-    /// The manifest of one of the Service's EndpointSlices.
-    pub fn slice(&self, slice: &str, endpoints: &[Endpoint]) -> String {
-        let Self { namespace, name, .. } = self;
-        let mut text = format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: {namespace}\n  name: {slice}\n  \
-             labels:\n    kubernetes.io/service-name: {name}\naddressType: IPv4\nports:\n- name: http\n  protocol: TCP\n  \
-             port: {TARGET_PORT}\n"
-        );
-        text.push_str(if endpoints.is_empty() { "endpoints: []\n" } else { "endpoints:\n" });
-        for Endpoint { address, node, readiness } in endpoints {
-            let ready = *readiness == Readiness::Ready;
-            writeln!(text, "- addresses: [{address}]\n  nodeName: {node}\n  conditions:\n    ready: {ready}")
-                .expect("a string takes all that is written to it");
+        let quoted: Vec<_> = addresses.iter().map(|ip| format!("\"{ip}\"")).collect();
+        add(&mut text, format_args!("spec:\n  clusterIP: {}\n  clusterIPs: [{}]", quoted[0], quoted.join(", ")));
+        add(&mut text, format_args!("  selector:\n    app: {name}"));
+        if let Some(seconds) = client_ip_seconds {
+            let config = format_args!("  sessionAffinityConfig:\n    clientIP:\n      timeoutSeconds: {seconds}");
+            add(&mut text, format_args!("  sessionAffinity: ClientIP\n{config}"));
+        }
+        text.push_str("  ports:\n");
+        for Port { name, protocol, number } in ports {
+            add(&mut text, format_args!("  - name: {name}\n    protocol: {protocol}\n    port: {number}"));
+            add(&mut text, format_args!("    targetPort: {TARGET_PORT}"));
         }
         text
     }
+
+    /// The manifest of one of the Service's EndpointSlices: what of these endpoints is of a family.
+    pub fn slice(&self, slice: &str, family: Family, endpoints: &[Endpoint]) -> String {
+        let Self { namespace, name, ports, .. } = self;
+        let kind = match family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        let mut text = format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  namespace: {namespace}\n  name: {slice}\n  \
+             labels:\n    kubernetes.io/service-name: {name}\naddressType: {kind}\nports:\n"
+        );
+        for Port { name, protocol, .. } in ports {
+            add(&mut text, format_args!("- name: {name}\n  protocol: {protocol}\n  port: {TARGET_PORT}"));
+        }
+        let of_family: Vec<_> = endpoints.iter().filter(|e| e.family() == family).collect();
+        text.push_str(if of_family.is_empty() { "endpoints: []\n" } else { "endpoints:\n" });
+        for Endpoint { address, node, readiness } in of_family {
+            let ready = *readiness == Readiness::Ready;
+            add(&mut text, format_args!("- addresses: [\"{address}\"]\n  nodeName: {node}"));
+            add(&mut text, format_args!("  conditions:\n    ready: {ready}"));
+        }
+        text
+    }
+}
+
+fn add(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a string takes all that is written to it");
 }
 
 /// The port that pods listen on.
@@ -128,16 +157,22 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use tombolo_core::model::Protocol;
 
     use super::*;
 
+    fn port(name: &str, protocol: Protocol) -> Port {
+        Port { name: name.into(), protocol, number: 80 }
+    }
+
     #[test]
-    fn a_service_and_its_slice() {
+    fn a_service_and_its_slices() {
         let service = Service {
             namespace: "default".into(),
             name: "rebel-base".into(),
-            address: Ipv4Addr::new(10, 97, 0, 10),
-            port: 80,
+            addresses: ["10.97.0.10", "fd7b:1:5e00::a"].map(|ip| ip.parse().unwrap()).to_vec(),
+            ports: vec![port("http", Protocol::Tcp), port("datagrams", Protocol::Udp)],
+            client_ip_seconds: Some(30),
             annotations: [("service.cilium.io/global".to_owned(), "true".to_owned())].into(),
         };
         expect![[r#"
@@ -149,25 +184,35 @@ mod tests {
               annotations:
                 service.cilium.io/global: "true"
             spec:
-              clusterIP: 10.97.0.10
-              clusterIPs: [10.97.0.10]
+              clusterIP: "10.97.0.10"
+              clusterIPs: ["10.97.0.10", "fd7b:1:5e00::a"]
               selector:
                 app: rebel-base
+              sessionAffinity: ClientIP
+              sessionAffinityConfig:
+                clientIP:
+                  timeoutSeconds: 30
               ports:
               - name: http
                 protocol: TCP
                 port: 80
                 targetPort: 8080
+              - name: datagrams
+                protocol: UDP
+                port: 80
+                targetPort: 8080
         "#]]
         .assert_eq(&service.manifest());
         let endpoint =
-            Endpoint { address: Ipv4Addr::new(10, 1, 1, 1), node: "ne-1".into(), readiness: Readiness::NotReady };
+            |ip: &str| Endpoint { address: ip.parse().unwrap(), node: "ne-1".into(), readiness: Readiness::NotReady };
+        let endpoints = ["10.1.1.1", "fd7b:1:1::1"].map(endpoint);
+        assert_eq!(endpoints[1].target(&service.ports[1]), "[fd7b:1:1::1]:8080/UDP");
         expect![[r#"
             apiVersion: discovery.k8s.io/v1
             kind: EndpointSlice
             metadata:
               namespace: default
-              name: rebel-base-1
+              name: rebel-base-v4
               labels:
                 kubernetes.io/service-name: rebel-base
             addressType: IPv4
@@ -175,12 +220,34 @@ mod tests {
             - name: http
               protocol: TCP
               port: 8080
+            - name: datagrams
+              protocol: UDP
+              port: 8080
             endpoints:
-            - addresses: [10.1.1.1]
+            - addresses: ["10.1.1.1"]
               nodeName: ne-1
               conditions:
                 ready: false
         "#]]
-        .assert_eq(&service.slice("rebel-base-1", &[endpoint]));
+        .assert_eq(&service.slice("rebel-base-v4", Family::V4, &endpoints));
+        expect![[r#"
+            apiVersion: discovery.k8s.io/v1
+            kind: EndpointSlice
+            metadata:
+              namespace: default
+              name: rebel-base-v6
+              labels:
+                kubernetes.io/service-name: rebel-base
+            addressType: IPv6
+            ports:
+            - name: http
+              protocol: TCP
+              port: 8080
+            - name: datagrams
+              protocol: UDP
+              port: 8080
+            endpoints: []
+        "#]]
+        .assert_eq(&service.slice("rebel-base-v6", Family::V6, &endpoints[..1]));
     }
 }

@@ -118,8 +118,9 @@ impl Mesh {
         let pods = self.pods;
         for cluster in &mut self.clusters {
             cluster.service.annotations.retain(|key, _| key == GLOBAL);
-            cluster.annotate(&[])?;
+            cluster.stick(None)?;
             cluster.scale(pods)?;
+            cluster.usual_agents()?;
         }
         self.wait_ready()?;
         self.wait_all_backends(READY)
@@ -127,8 +128,7 @@ impl Mesh {
 
     /// The table of `rebel-base` with every endpoint of every cluster, one slot each.
     pub fn all_backends(&self) -> Table {
-        let endpoints = self.clusters.iter().flat_map(Cluster::endpoints);
-        endpoints.map(|e| (e.target(), 1)).collect()
+        self.clusters.iter().flat_map(Cluster::targets).map(|target| (target, 1)).collect()
     }
 
     /// Waits until every agent's table of `rebel-base` has exactly every endpoint of every cluster.

@@ -14,7 +14,8 @@ use tombolo_wire::admin::{AgentClient, ApiserverClient};
 use crate::clock::{Seen, wait_until};
 use crate::cluster::Cluster;
 
-/// Backends of one service on one node by address, each with its slots.
+/// Backends of one service on one node as ADDRESS:PORT/PROTOCOL, each with its slots. No two frontends share one: they
+/// differ in family or protocol.
 pub type Table = BTreeMap<String, u32>;
 
 /// A connection to one agent's socket, for asking often.
@@ -141,7 +142,7 @@ fn unready(cluster: &Cluster) -> Option<String> {
 fn table_of(services: &[ServiceView], service: &str) -> Option<Table> {
     let view = services.iter().find(|view| view.service.to_string() == service)?;
     let slots = view.frontends.iter().flat_map(|f| &f.backends);
-    Some(slots.map(|slot| (format!("{}:{}", slot.backend.addr, slot.backend.port), slot.slots)).collect())
+    Some(slots.map(|slot| (slot.backend.to_string(), slot.slots)).collect())
 }
 
 fn runtime() -> Result<Runtime> {

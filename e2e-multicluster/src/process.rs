@@ -172,6 +172,15 @@ impl Process {
         Ok(())
     }
 
+    /// Asks it to end, with SIGTERM, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not end in time, or fails.
+    pub fn stop(mut self) -> Result<()> {
+        self.terminate();
+        self.finish(GRACE)
+    }
+
     /// Lets it go on without this process.
     pub fn leave(self) {
         std::mem::forget(self);

@@ -247,7 +247,11 @@ fn undo(dir: &Path, facts: &Facts) -> Result<()> {
     fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))
 }
 
-fn kill_cgroup(cgroup: &Path) -> Result<()> {
+/// Kills every process in a cgroup and below it at once, and waits until they are gone.
+///
+/// # Errors
+/// Some would not die.
+pub fn kill_cgroup(cgroup: &Path) -> Result<()> {
     if !cgroup.exists() {
         return Ok(());
     }

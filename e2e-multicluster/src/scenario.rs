@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::answers::{Answer, Shares, Tally, disagreement, switch_us, to_f64};
 use crate::clock::{Seen, let_pass, monotonic_us};
 use crate::cluster::{Cluster, SERVICE};
-use crate::load;
+use crate::load::{self, Dial};
 use crate::mesh::Mesh;
 use crate::observe::{self, Table};
 
@@ -142,7 +142,7 @@ fn carry_out(mesh: &mut Mesh, step: &Step, before: Shares) -> Result<(Outcome, S
     let (place, frontend) = (ne.site.nodes[0].place.clone(), ne.frontend());
     let before = if step.endpoints == Endpoints::Delete { keep_to_itself(ne, step)? } else { before };
 
-    let mut load = load::begin(&format!("x-wing-{}", step.name), &place, frontend, RATE, &logs)?;
+    let mut load = load::begin(&format!("x-wing-{}", step.name), &place, &Dial::http(frontend, RATE), &logs)?;
     let_pass(BEFORE)?;
     let since = monotonic_us();
     match step.endpoints {
@@ -165,8 +165,8 @@ fn carry_out(mesh: &mut Mesh, step: &Step, before: Shares) -> Result<(Outcome, S
 /// Sets `ne` to affinity `local` before its endpoints go, and waits until its tables say so.
 fn keep_to_itself(ne: &mut Cluster, step: &Step) -> Result<Shares> {
     ne.annotate(step.annotations)?;
-    let own: Table = ne.endpoints().iter().map(|e| (e.target(), 1)).collect();
-    let share = u32::try_from(own.len()).context("a demo has few pods")?;
+    let own: Table = ne.targets().map(|target| (target, 1)).collect();
+    let share = u32::try_from(ne.endpoints().len()).context("a demo has few pods")?;
     observe::wait_table(ne, SERVICE, &own, SWITCH)?;
     Ok([("ne".to_owned(), share)].into())
 }
@@ -207,7 +207,7 @@ mod tests {
 
     fn answer(at_us: u64, cluster: Option<&str>) -> Answer {
         let error = cluster.is_none().then(|| "connection refused".to_owned());
-        Answer { n: at_us, at_us, took_us: 1, cluster: cluster.map(str::to_owned), error }
+        Answer { n: at_us, at_us, cluster: cluster.map(str::to_owned), error, ..Answer::default() }
     }
 
     fn check(step: usize, answers: &[(u64, Option<&str>)]) -> Outcome {

@@ -1,17 +1,43 @@
 //! The machine's part of a mesh: namespaces for control planes and nodes on one bridge, addresses, routes, cgroups.
 //!
 //! No namespace has a default route, so a dialled service address that nobody translates cannot leave the machine.
-//! Pod addresses are local addresses of their node; nodes route each other's pod ranges by node address.
+//! Pod addresses are local addresses of their node; nodes route each other's pod ranges by node address. Everything has
+//! an address of both families: IPv4 from 10/8 and 172.30/16, IPv6 from fd7b::/16, in ranges of a site's own.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use tombolo_core::id::Family;
 
 use crate::run::Run;
+
+/// An address of each family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Dual {
+    /// IPv4.
+    pub v4: Ipv4Addr,
+    /// IPv6.
+    pub v6: Ipv6Addr,
+}
+
+impl Dual {
+    /// The one of a family.
+    pub fn of(self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4.into(),
+            Family::V6 => self.v6.into(),
+        }
+    }
+
+    /// Both, IPv4 first.
+    pub fn both(self) -> [IpAddr; 2] {
+        [self.v4.into(), self.v6.into()]
+    }
+}
 
 /// A namespace with an address on the fabric, and the cgroup of the processes in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +46,12 @@ pub struct Place {
     pub netns: String,
     /// The cgroup.
     pub cgroup: PathBuf,
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Its addresses.
+    pub address: Dual,
+    /// The namespace with the bridges that join all places.
+    fabric: String,
+    /// Its port of its site's bridge.
+    port: String,
 }
 
 /// A node: a place with a range of pod addresses.
@@ -53,33 +83,54 @@ pub struct Site {
 }
 
 impl Node {
-    /// The range of its pods, a /24.
-    pub fn pod_range(&self) -> String {
-        format!("10.{}.{}.0/24", self.site, self.number)
+    /// The ranges of its pods, IPv4 first: a /24 and a /64.
+    pub fn pod_ranges(&self) -> [String; 2] {
+        let (site, number) = (self.site, self.number);
+        [format!("10.{site}.{number}.0/24"), format!("fd7b:{site:x}:{number:x}::/64")]
     }
 
-    /// The address of its n-th pod, from 1.
-    pub fn pod(&self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, self.site, self.number, n)
+    /// The addresses of its n-th pod, from 1.
+    pub fn pod(&self, n: u8) -> Dual {
+        let (site, number) = (self.site, self.number);
+        Dual {
+            v4: Ipv4Addr::new(10, site, number, n),
+            v6: Ipv6Addr::new(ULA, site.into(), number.into(), 0, 0, 0, 0, n.into()),
+        }
+    }
+
+    /// The name of its n-th pod, from 1.
+    pub fn pod_name(&self, n: u8) -> String {
+        format!("{}-{n}", self.name)
     }
 }
 
 impl Site {
-    /// The range of its services, a /16.
-    pub fn service_range(&self) -> String {
-        format!("10.{}.0.0/16", 96 + self.number)
+    /// The ranges of its services, IPv4 first: a /16 and a /112.
+    pub fn service_ranges(&self) -> [String; 2] {
+        let number = self.number;
+        [format!("10.{}.0.0/16", 96 + number), format!("fd7b:{number:x}:{SERVICES:x}::/112")]
     }
 
-    /// The cluster IP of its n-th service, from 1.
-    pub fn service(&self, n: u16) -> Ipv4Addr {
+    /// The cluster IPs of its n-th service, from 1.
+    pub fn service(&self, n: u16) -> Dual {
         let [high, low] = n.to_be_bytes();
-        Ipv4Addr::new(10, 96 + self.number, high, low)
+        Dual {
+            v4: Ipv4Addr::new(10, 96 + self.number, high, low),
+            v6: Ipv6Addr::new(ULA, self.number.into(), SERVICES, 0, 0, 0, 0, n),
+        }
     }
 
-    fn places(&self) -> impl Iterator<Item = &Place> {
+    /// Its control plane's place and its nodes'.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
         std::iter::once(&self.control).chain(self.nodes.iter().map(|n| &n.place))
     }
 }
+
+/// What all IPv6 addresses begin with.
+const ULA: u16 = 0xfd7b;
+
+/// The part of a site's IPv6 range that services have; pods have the parts of their nodes' numbers, at most 255.
+const SERVICES: u16 = 0x5e00;
 
 /// Makes the namespaces, links, routes and cgroups of clusters given by name and id, `nodes` nodes each.
 ///
@@ -94,7 +145,7 @@ pub fn build(run: &Run, clusters: &[(&str, u8)], nodes: u8) -> Result<Vec<Site>>
     let mut script = format!("netns add {fabric}\n");
     places.iter().for_each(|place| append(&mut script, &format!("netns add {}", place.netns)));
     batch(None, &script)?;
-    batch(Some(&fabric), &fabric_script(&places))?;
+    batch(Some(&fabric), &fabric_script(&sites))?;
     let routes = routes(&sites);
     for place in places {
         batch(Some(&place.netns), &place_script(place, &routes))?;
@@ -106,20 +157,26 @@ pub fn build(run: &Run, clusters: &[(&str, u8)], nodes: u8) -> Result<Vec<Site>>
 ///
 /// # Errors
 /// `ip` fails.
-pub fn add_pod(node: &Node, pod: Ipv4Addr) -> Result<()> {
-    batch(Some(&node.place.netns), &format!("addr replace {pod}/32 dev lo\n"))
+pub fn add_pod(node: &Node, pod: Dual) -> Result<()> {
+    let script = format!("addr replace {}/32 dev lo\naddr replace {}/128 dev lo nodad\n", pod.v4, pod.v6);
+    batch(Some(&node.place.netns), &script)
 }
 
-/// Cuts a place off from the fabric, or joins it again.
+/// Cuts a place off from everything, or joins it again. Its addresses and routes stay, as when a cable is pulled: what
+/// it sends and what is sent to it is lost without a word.
 ///
 /// # Errors
 /// `ip` fails.
 pub fn set_link(place: &Place, link: Link) -> Result<()> {
-    let state = match link {
-        Link::Up => "up",
-        Link::Down => "down",
-    };
-    batch(Some(&place.netns), &format!("link set eth0 {state}\n"))
+    batch(Some(&place.fabric), &format!("link set {} {}\n", place.port, link.as_str()))
+}
+
+/// Cuts a site off from the other sites, or joins it again. Its own places reach each other.
+///
+/// # Errors
+/// `ip` fails.
+pub fn set_trunk(site: &Site, link: Link) -> Result<()> {
+    batch(Some(&site.control.fabric), &format!("link set trunk{} {}\n", site.number, link.as_str()))
 }
 
 /// A link's state.
@@ -131,11 +188,26 @@ pub enum Link {
     Down,
 }
 
+impl Link {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 fn site(run: &Run, name: &str, id: u8, site: u8, nodes: u8) -> Result<Site> {
     let place = |leaf: &str, last: u8| -> Result<Place> {
         let leaf = format!("{name}-{leaf}");
-        let address = Ipv4Addr::new(172, 30, site, last);
-        Ok(Place { netns: run.netns(&leaf), cgroup: run.make_cgroup(&leaf)?, address })
+        let (fabric, port) = (run.netns("fabric"), format!("port{site}-{last}"));
+        Ok(Place {
+            netns: run.netns(&leaf),
+            cgroup: run.make_cgroup(&leaf)?,
+            address: address(site, last),
+            fabric,
+            port,
+        })
     };
     let control = place("control", 1)?;
     let nodes = (1..=nodes).map(|number| {
@@ -145,25 +217,39 @@ fn site(run: &Run, name: &str, id: u8, site: u8, nodes: u8) -> Result<Site> {
     Ok(Site { name: name.to_owned(), id, number: site, control, nodes: nodes.collect::<Result<_>>()? })
 }
 
-fn fabric_script(places: &[&Place]) -> String {
-    let mut script = String::from("link add mesh type bridge\nlink set mesh up\n");
-    for (n, place) in places.iter().enumerate() {
-        append(&mut script, &format!("link add port{n} type veth peer name eth0 netns {}", place.netns));
-        append(&mut script, &format!("link set port{n} master mesh up"));
+fn address(site: u8, last: u8) -> Dual {
+    Dual { v4: Ipv4Addr::new(172, 30, site, last), v6: Ipv6Addr::new(ULA, 0, 0, 0, 0, 0, site.into(), last.into()) }
+}
+
+/// A bridge for each site, and one between the sites.
+fn fabric_script(sites: &[Site]) -> String {
+    // Nobody asks who wants which multicast, so neighbours must be found by flooding.
+    let mut script = String::from("link add mesh type bridge mcast_snooping 0\nlink set mesh up\n");
+    for site in sites {
+        let n = site.number;
+        append(&mut script, &format!("link add site{n} type bridge mcast_snooping 0\nlink set site{n} up"));
+        append(&mut script, &format!("link add trunk{n} type veth peer name far{n}"));
+        append(&mut script, &format!("link set trunk{n} master site{n} up\nlink set far{n} master mesh up"));
+        for Place { netns, port, .. } in site.places() {
+            append(&mut script, &format!("link add {port} type veth peer name eth0 netns {netns}"));
+            append(&mut script, &format!("link set {port} master site{n} up"));
+        }
     }
     script
 }
 
 /// Every node's pods, by the node's address: (range, via).
-fn routes(sites: &[Site]) -> Vec<(String, Ipv4Addr)> {
-    sites.iter().flat_map(|site| &site.nodes).map(|node| (node.pod_range(), node.place.address)).collect()
+fn routes(sites: &[Site]) -> Vec<(String, IpAddr)> {
+    let of = |node: &Node| node.pod_ranges().into_iter().zip(node.place.address.both()).collect::<Vec<_>>();
+    sites.iter().flat_map(|site| &site.nodes).flat_map(of).collect()
 }
 
-fn place_script(place: &Place, routes: &[(String, Ipv4Addr)]) -> String {
+fn place_script(place: &Place, routes: &[(String, IpAddr)]) -> String {
     let mut script = String::from("link set lo up\n");
-    append(&mut script, &format!("addr add {}/16 dev eth0", place.address));
+    append(&mut script, &format!("addr add {}/16 dev eth0", place.address.v4));
+    append(&mut script, &format!("addr add {}/64 dev eth0 nodad", place.address.v6));
     append(&mut script, "link set eth0 up");
-    for (range, via) in routes.iter().filter(|(_, via)| *via != place.address) {
+    for (range, via) in routes.iter().filter(|(_, via)| !place.address.both().contains(via)) {
         append(&mut script, &format!("route add {range} via {via}"));
     }
     script
@@ -201,7 +287,8 @@ mod tests {
     use super::*;
 
     fn place(netns: &str, last: u8) -> Place {
-        Place { netns: netns.into(), cgroup: "/c".into(), address: Ipv4Addr::new(172, 30, 2, last) }
+        let port = format!("port2-{last}");
+        Place { netns: netns.into(), cgroup: "/c".into(), address: address(2, last), fabric: "f".into(), port }
     }
 
     #[test]
@@ -211,11 +298,15 @@ mod tests {
         expect![[r#"
             link set lo up
             addr add 172.30.2.11/16 dev eth0
+            addr add fd7b::2:b/64 dev eth0 nodad
             link set eth0 up
             route add 10.2.2.0/24 via 172.30.2.12
+            route add fd7b:2:2::/64 via fd7b::2:c
         "#]]
         .assert_eq(&place_script(&site.nodes[0].place, &routes(std::slice::from_ref(&site))));
-        assert_eq!(site.service(258).to_string(), "10.98.1.2");
+        let texts = |dual: Dual| dual.both().map(|ip| ip.to_string());
+        assert_eq!(texts(site.service(258)), ["10.98.1.2", "fd7b:2:5e00::102"]);
+        assert_eq!(texts(site.nodes[1].pod(3)), ["10.2.2.3", "fd7b:2:2::3"]);
     }
 
     #[test]

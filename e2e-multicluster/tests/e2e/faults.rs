@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use tombolo_e2e::answers::Tally;
 use tombolo_e2e::clock::{Seen, let_pass, wait_until};
 use tombolo_e2e::cluster::SERVICE;
-use tombolo_e2e::load;
+use tombolo_e2e::load::{self, Dial};
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::observe::{self, AgentWindow, Table};
 use tombolo_e2e::topology::{self, Link};
@@ -48,7 +48,7 @@ fn broken_yaml(mesh: &mut Mesh) -> Result<()> {
 
     let ne = mesh.cluster("ne");
     ne.annotate(&[("service.cilium.io/affinity", "local")])?;
-    let local: Table = ne.endpoints().iter().map(|e| (e.target(), 1)).collect();
+    let local: Table = ne.targets().map(|target| (target, 1)).collect();
     observe::wait_table(ne, SERVICE, &local, SOON)?;
     wait_until("the fault to be mended", SOON, || {
         let faults = observe::apiserver_status(ne)?.faults;
@@ -64,7 +64,7 @@ fn under_watch(mesh: &mut Mesh, work: impl FnOnce(&mut Mesh) -> Result<()>) -> R
     let mut windows = Vec::new();
     for cluster in &mesh.clusters {
         let name = format!("x-wing-watch-{}", cluster.site.name);
-        loads.push(load::begin(&name, &cluster.site.nodes[0].place, cluster.frontend(), 100, &logs)?);
+        loads.push(load::begin(&name, &cluster.site.nodes[0].place, &Dial::http(cluster.frontend(), 100), &logs)?);
         for node in 0..cluster.site.nodes.len() {
             windows.push(AgentWindow::open(cluster, node)?);
         }
@@ -119,7 +119,7 @@ fn empty_etcd(mesh: &mut Mesh) -> Result<()> {
     // What is really deleted in the new life leaves, here and at the peers.
     mesh.cluster("ne").delete_endpoints()?;
     mesh.wait_all_backends(SOON)?;
-    ensure!(mesh.all_backends().len() + 2 == all.len());
+    ensure!(mesh.all_backends().len() * 3 == all.len() * 2);
     Ok(())
 }
 

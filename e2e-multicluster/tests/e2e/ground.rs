@@ -1,24 +1,26 @@
 //! What the harness itself stands on: the fabric, processes in places, etcd, load, and cleaning up.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use tombolo_e2e::answers::Tally;
+use anyhow::{Context as _, Result, bail, ensure};
+use tombolo_e2e::answers::{Answer, Tally};
 use tombolo_e2e::clock::{Seen, wait_until};
 use tombolo_e2e::cluster::Datapath;
 use tombolo_e2e::etcd::Server;
+use tombolo_e2e::load::{self, Dial, Sockets, Way};
 use tombolo_e2e::mesh::{Mesh, Plan};
 use tombolo_e2e::process::{Membership, Process, Spec};
 use tombolo_e2e::run::{self, Run};
 use tombolo_e2e::topology::{self, Link, Place, Site};
-use tombolo_e2e::{load, netns, programs};
+use tombolo_e2e::{netns, programs};
 
 use crate::harness::{Body, Case, janitor};
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "ground: the fabric joins places and leads nowhere else", body: Body::Alone(fabric) },
+    Case { name: "ground: a pod is asked in every way and by every family", body: Body::Alone(ways) },
     Case { name: "ground: load is open loop and counts late answers as failed", body: Body::Alone(open_loop) },
     Case { name: "ground: a process that dies is noticed, with the end of its log", body: Body::Alone(death) },
     Case {
@@ -36,14 +38,15 @@ fn two_sites() -> Result<(Run, Vec<Site>)> {
     Ok((run, sites))
 }
 
-fn base(run: &Run, site: &Site, node: usize) -> Result<(Process, SocketAddr)> {
-    let pod = site.nodes[node].pod(1);
+fn base(run: &Run, site: &Site, node: usize) -> Result<(Process, [SocketAddr; 2])> {
+    let (name, pod) = (site.nodes[node].pod_name(1), site.nodes[node].pod(1));
     topology::add_pod(&site.nodes[node], pod)?;
-    let spec = Spec::new(format!("base-{pod}"), programs::program("rebel-base")?, &site.nodes[node].place);
-    let listen = SocketAddr::from((pod, 8080));
-    let process = spec.flag("--listen", listen.to_string()).flag("--cluster", &site.name).start(&run.logs())?;
+    let listen = pod.both().map(|ip| SocketAddr::from((ip, 8080)));
+    let spec = Spec::new(format!("base-{name}"), programs::program("rebel-base")?, &site.nodes[node].place);
+    let spec = listen.iter().fold(spec, |spec, listen| spec.flag("--listen", listen.to_string()));
+    let process = spec.flag("--cluster", &site.name).flag("--pod", name).start(&run.logs())?;
     wait_until("rebel-base to listen", SOON, || {
-        let seen = netns::inside(&site.nodes[node].place.netns, || Ok(TcpStream::connect(listen)?));
+        let seen = netns::inside(&site.nodes[node].place.netns, || Ok(TcpStream::connect(listen[1])?));
         Ok(seen.map_or_else(|e| Seen::NotYet(e.to_string()), |_| Seen::Ready(())))
     })?;
     Ok((process, listen))
@@ -53,31 +56,66 @@ fn fabric() -> Result<()> {
     let begun = Instant::now();
     let (run, sites) = two_sites()?;
     ensure!(begun.elapsed() < Duration::from_secs(5), "a fabric takes {} ms", begun.elapsed().as_millis());
-    let (_process, pod) = base(&run, &sites[1], 1)?;
+    let (_process, pods) = base(&run, &sites[1], 1)?;
     let from: Vec<&Place> = [&sites[0].control, &sites[0].nodes[0].place, &sites[1].nodes[0].place].to_vec();
     for place in from {
-        netns::inside(&place.netns, || TcpStream::connect(pod).context("a pod is reached from everywhere").map(drop))?;
-        let nowhere = SocketAddr::from((Ipv4Addr::new(10, 97, 0, 10), 80));
-        let dialled = netns::inside(&place.netns, || Ok(TcpStream::connect(nowhere).map(drop)))?;
-        let refused = dialled.err().context("a service address was reached without an agent")?;
-        ensure!(refused.kind() == std::io::ErrorKind::NetworkUnreachable, "not without a route, but: {refused}");
+        let reach = |pod| TcpStream::connect_timeout(&pod, SOON).context("a pod is reached from everywhere").map(drop);
+        netns::inside(&place.netns, || pods.into_iter().try_for_each(reach))?;
+        for nowhere in sites[0].service(10).both() {
+            let nowhere = SocketAddr::from((nowhere, 80));
+            let dialled = netns::inside(&place.netns, || Ok(TcpStream::connect(nowhere).map(drop)))?;
+            let refused = dialled.err().context("a service address was reached without an agent")?;
+            ensure!(refused.kind() == std::io::ErrorKind::NetworkUnreachable, "not without a route, but: {refused}");
+        }
     }
+    let reaches = |from: &Place| {
+        let dial = |pod| TcpStream::connect_timeout(&pod, Duration::from_millis(200)).is_ok();
+        netns::inside(&from.netns, || Ok(pods.map(dial)))
+    };
+    let (own, other) = (&sites[1].control, &sites[0].control);
+    topology::set_trunk(&sites[1], Link::Down)?;
+    ensure!(reaches(other)? == [false; 2], "a cut trunk still carries");
+    ensure!(reaches(own)? == [true; 2], "a cut trunk cuts inside the site");
+    topology::set_trunk(&sites[1], Link::Up)?;
+    wait_until("the trunk to carry again", SOON, || {
+        Ok(if reaches(other)? == [true; 2] { Seen::Ready(()) } else { Seen::NotYet("not both families".into()) })
+    })?;
     topology::set_link(&sites[1].nodes[1].place, Link::Down)?;
-    let cut = |pod| TcpStream::connect_timeout(&pod, Duration::from_millis(200)).map(drop);
-    ensure!(netns::inside(&sites[0].control.netns, || Ok(cut(pod)))?.is_err(), "a cut link still carries");
+    ensure!(reaches(own)? == [false; 2], "a cut link still carries");
+    Ok(())
+}
+
+/// Every way of asking a pod of each family, without an agent between.
+fn ways() -> Result<()> {
+    let (run, sites) = two_sites()?;
+    let (_process, pods) = base(&run, &sites[1], 0)?;
+    let client = &sites[0].nodes[0].place;
+    let SocketAddr::V4(v4) = pods[0] else { bail!("a pod's first address is IPv4") };
+    let mapped = SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()));
+    for target in [pods[0], pods[1], mapped] {
+        for way in [Way::Http, Way::Dns, Way::Datagram] {
+            for dial in [Dial::new(target, way, 100), Dial::new(target, way, 100).kept()] {
+                let answers = load::ask(client, &dial, 10, Membership::Inside)?;
+                let right = |a: &Answer| a.pod.as_deref() == Some("we-1-1") && a.cluster.as_deref() == Some("we");
+                ensure!(answers.len() == 10 && answers.iter().all(right), "{dial:?}: {answers:?}");
+                let sockets = answers.iter().map(|a| a.socket).max();
+                ensure!(sockets == Some(if dial.sockets == Sockets::Kept { 0 } else { 9 }), "{dial:?}: {answers:?}");
+            }
+        }
+    }
     Ok(())
 }
 
 fn open_loop() -> Result<()> {
     let (run, sites) = two_sites()?;
-    let (process, pod) = base(&run, &sites[1], 0)?;
+    let (process, [pod, _]) = base(&run, &sites[1], 0)?;
     let client = &sites[0].nodes[0].place;
-    let tally = Tally::of(&load::ask(client, pod, 100, 200, Membership::Inside)?);
+    let tally = Tally::of(&load::ask(client, &Dial::http(pod, 200), 100, Membership::Inside)?);
     ensure!((tally.requests, tally.failed) == (100, 0), "{tally:?}");
     ensure!(tally.by_cluster.get("we") == Some(&100), "{tally:?}");
 
     // A server that stops answering in mid-load delays no later request's start.
-    let mut load = load::begin("x-wing", client, pod, 100, &run.logs())?;
+    let mut load = load::begin("x-wing", client, &Dial::http(pod, 100), &run.logs())?;
     load.wait_for(
         "some answers",
         SOON,
@@ -123,7 +161,7 @@ fn stores() -> Result<()> {
     let actions: [fn(&mut Server) -> Result<()>; 3] = [Server::start, Server::restart, Server::restart_empty];
     for action in actions {
         action(etcd)?;
-        let address = SocketAddr::from((etcd.place().address, tombolo_e2e::etcd::PORT));
+        let address = SocketAddr::from((etcd.place().address.v4, tombolo_e2e::etcd::PORT));
         wait_until("etcd to listen", SOON, || {
             etcd.alive()?;
             let seen = netns::inside(&etcd.place().netns, || Ok(TcpStream::connect(address)?));

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use tombolo_e2e::answers::Tally;
+use tombolo_e2e::load::{self, Dial};
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::process::Membership;
-use tombolo_e2e::{load, scenario, story};
+use tombolo_e2e::{scenario, story};
 
 use crate::harness::{Body, Case};
 
@@ -29,7 +30,8 @@ fn cgroup(mesh: &mut Mesh) -> Result<()> {
     let elsewhere = mesh.run().make_cgroup("outside")?;
     let ne = mesh.cluster("ne");
     let (place, frontend) = (ne.site.nodes[0].place.clone(), ne.frontend());
-    let ask = |membership| Ok::<_, anyhow::Error>(Tally::of(&load::ask(&place, frontend, 20, 100, membership)?));
+    let ask =
+        |membership| Ok::<_, anyhow::Error>(Tally::of(&load::ask(&place, &Dial::http(frontend, 100), 20, membership)?));
     let inside = ask(Membership::Inside)?;
     ensure!((inside.requests, inside.failed) == (20, 0), "inside: {inside:?}");
     let outside = ask(Membership::Outside(elsewhere))?;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use tombolo_core::id::Family;
+use tombolo_core::model::{Port, Protocol};
 use tombolo_e2e::clock::{until, watch_for};
 use tombolo_e2e::cluster::{Cluster, GLOBAL};
 use tombolo_e2e::manifest::{Endpoint, Readiness, Service};
@@ -50,7 +52,7 @@ fn one_burst(ne: &Cluster, window: &mut AgentWindow, round: usize) -> Result<Vec
     let texts: Vec<_> = (0..SLICES)
         .map(|n| {
             let endpoints: Vec<_> = (0..ENDPOINTS).map(|e| endpoint(ne, address(round, n, e))).collect();
-            services[n % SERVICES].slice(&format!("bench-{n}"), &endpoints)
+            services[n % SERVICES].slice(&format!("bench-{n}"), Family::V4, &endpoints)
         })
         .collect();
     let start = Instant::now();
@@ -94,14 +96,15 @@ fn service(cluster: &Cluster, n: usize) -> Service {
     Service {
         namespace: "default".into(),
         name: format!("bench-{n}"),
-        address: cluster.site.service(u16::try_from(1000 + n).expect("few services")),
-        port: 80,
+        addresses: vec![cluster.site.service(u16::try_from(1000 + n).expect("few services")).v4.into()],
+        ports: vec![Port { name: "http".into(), protocol: Protocol::Tcp, number: 80 }],
+        client_ip_seconds: None,
         annotations: [(GLOBAL.to_owned(), "true".to_owned())].into(),
     }
 }
 
 fn endpoint(ne: &Cluster, address: Ipv4Addr) -> Endpoint {
-    Endpoint { address, node: ne.site.nodes[0].name.clone(), readiness: Readiness::Ready }
+    Endpoint { address: address.into(), node: ne.site.nodes[0].name.clone(), readiness: Readiness::Ready }
 }
 
 /// Another address for each endpoint and round, in a range that nobody has: nothing is ever sent there.
