@@ -66,14 +66,14 @@ impl Dial {
 
     fn spec(&self, name: &str, place: &Place) -> Result<Spec> {
         let spec = Spec::new(name, programs::program("x-wing")?, place)
-            .flag("--way", name_of(self.way))
-            .flag("--sockets", name_of(self.sockets))
+            .flag("--way", name_of(&self.way))
+            .flag("--sockets", name_of(&self.sockets))
             .flag("--rate", self.rate.to_string());
         Ok(self.targets.iter().fold(spec, |spec, target| spec.flag("--target", target.to_string())))
     }
 }
 
-fn name_of(value: impl ValueEnum) -> String {
+fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().expect("no value is skipped").get_name().to_owned()
 }
 

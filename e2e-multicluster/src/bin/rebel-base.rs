@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tombolo_e2e::dns;
+use tombolo_e2e::{clock, dns};
 
 /// Connections served at a time; more wait in the listener's queue.
 const CONNECTIONS: usize = 512;
@@ -62,6 +62,7 @@ impl Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    clock::go_first();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(Arc::new(args)))
 }
 

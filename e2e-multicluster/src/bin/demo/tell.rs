@@ -44,17 +44,28 @@ pub(crate) fn step(step: &Step, outcome: &Outcome) {
         outcome.failed,
         answers.join(", ")
     ));
+    more(outcome).iter().for_each(|line| say(&format!("     {line}")));
     outcome.faults.iter().for_each(|fault| say(&format!("     {fault}")));
 }
 
-pub(crate) fn end(report: &Report) {
-    let failed: Vec<_> = report.steps.iter().filter(|s| !s.ok).map(|s| s.name.as_str()).collect();
-    if failed.is_empty() {
-        let requests: u64 = report.steps.iter().map(|s| s.requests).sum();
-        chapter(&format!("All {} steps as expected, {requests} requests, none failed", report.steps.len()));
-    } else {
-        chapter(&format!("NOT as expected: {}", failed.join(", ")));
+/// What only some steps have to tell.
+fn more(outcome: &Outcome) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !outcome.by_way.is_empty() {
+        let ways: Vec<_> = outcome.by_way.iter().map(|(way, n)| format!("{way} {n}")).collect();
+        lines.push(format!("asked by {}", ways.join(", ")));
     }
+    lines
+}
+
+pub(crate) fn end(report: &Report) {
+    let wrong: Vec<_> = report.steps.iter().filter(|s| !s.ok).map(|s| s.name.as_str()).collect();
+    if !wrong.is_empty() {
+        chapter(&format!("NOT as expected: {}", wrong.join(", ")));
+        return;
+    }
+    let requests: u64 = report.steps.iter().map(|s| s.requests).sum();
+    chapter(&format!("All {} steps as expected, {requests} requests, none failed", report.steps.len()));
 }
 
 /// Lines to try while the mesh stays up.

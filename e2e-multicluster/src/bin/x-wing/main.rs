@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
 use tombolo_e2e::answers::{Answer, Tally};
-use tombolo_e2e::clock::monotonic_us;
+use tombolo_e2e::clock::{go_first, monotonic_us};
 use tombolo_e2e::load::{Sockets, Way};
 
 /// Asks at a constant rate, without retries.
@@ -54,6 +54,7 @@ fn main() -> Result<()> {
     if args.rate == 0 || args.timeout_ms == 0 {
         bail!("--rate and --timeout-ms must be at least 1");
     }
+    go_first();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(fly(args))
 }
 
@@ -74,7 +75,8 @@ async fn fly(args: Args) -> Result<()> {
             _ = int.recv() => break,
             () = sleep_until((start + offset).into()) => {
                 let due = Due { n, at: start + offset, at_us: start_us + n * 1_000_000 / u64::from(args.rate) };
-                requests.spawn(request(Arc::clone(&asker), due, args.target[index(n, args.target.len())], args.timeout_ms));
+                let target = args.target[index(n, args.target.len())];
+                requests.spawn(request(Arc::clone(&asker), due, target, args.timeout_ms));
                 n += 1;
             }
             Some(answer) = requests.join_next(), if !requests.is_empty() => printer.take(&answer?)?,
