@@ -30,14 +30,15 @@ fn cgroup2_of(line: &str) -> Option<PathBuf> {
 /// handle (CAP_DAC_READ_SEARCH), else a walk over all cgroups.
 pub fn cgroup_path(id: u64) -> Option<PathBuf> {
     let mount = cgroup2_mount()?;
-    match by_handle(&mount, id) {
+    match by_handle(id) {
         Ok(path) => path,
         Err(_) => std::iter::once(mount.clone()).chain(below(&mount)).find(|path| cgroup_id(path).ok() == Some(id)),
     }
 }
 
-fn by_handle(mount: &Path, id: u64) -> io::Result<Option<PathBuf>> {
-    let mount = File::open(mount)?;
+/// The folder of a cgroup by its id, by a look-up; `None` when there is none.
+pub(crate) fn by_handle(id: u64) -> io::Result<Option<PathBuf>> {
+    let mount = File::open(cgroup2_mount().ok_or(io::ErrorKind::NotFound)?)?;
     let Some(folder) = sys::open_cgroup(&mount, id)? else { return Ok(None) };
     let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder)))?;
     // A cgroup that was removed while it was looked up.

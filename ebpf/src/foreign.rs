@@ -6,14 +6,17 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
+
 use crate::cgroups::{above, below};
 use crate::hooks::{HOOKS, Hook, OTHER_HOOKS};
 use crate::sys;
 
 /// A program that somebody else attached where ours run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Foreign {
     /// The cgroup it is attached to.
+    #[serde(serialize_with = "as_text")]
     pub cgroup: PathBuf,
     /// Where that is, as seen from ours.
     pub relation: Relation,
@@ -26,7 +29,8 @@ pub struct Foreign {
 }
 
 /// Where a cgroup is, as seen from ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Relation {
     /// It is ours: the order among its programs decides who sees an address first.
     Same,
@@ -44,6 +48,11 @@ pub enum AfterOthers {
     Refused,
     /// Attach after them: the operator knows that they translate nothing of ours.
     Allowed,
+}
+
+/// A path as text, with what is no UTF-8 replaced.
+fn as_text<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
 }
 
 impl fmt::Display for Foreign {

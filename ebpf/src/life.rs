@@ -75,7 +75,7 @@ impl Datapath {
     /// ones.
     ///
     /// What runs is not changed: pinned links go on with their programs and maps until [`crate::Executor::commit`]. Only
-    /// where no link is pinned, the programs are attached at once.
+    /// where no link is pinned and the tables are new, the programs are attached at once.
     pub fn open(config: &DatapathConfig) -> Result<Self, DatapathError> {
         let missing = requirements(config);
         if !missing.is_empty() {
@@ -83,15 +83,16 @@ impl Datapath {
         }
         let (target, pins) = (Target::open(config)?, Pins::open(&config.pins)?);
         let nothing_runs = !pins.links()?.iter().any(|live| target.is_run_by(live));
-        prepare(&pins, config, nothing_runs)?;
+        let tables = prepare(&pins, config, nothing_runs)?;
         let (mut ebpf, maps) = load(config, Some(&pins))?;
         let programs = attach::load(&mut ebpf)?;
         let life = Life { config: config.clone(), pins, target, programs };
         let mut datapath = Self { maps, limits: config.limits, life };
-        if nothing_runs {
+        // Tables of an earlier life that nobody follows may be old: they are repaired first.
+        if nothing_runs && tables == Found::Nothing {
             datapath.commit()?;
         }
-        tracing::info!(cgroup = %config.cgroup.display(), pins = %config.pins.display(), nothing_runs, "datapath open");
+        tracing::info!(cgroup = %config.cgroup.display(), pins = %config.pins.display(), ?tables, nothing_runs, "datapath open");
         Ok(datapath)
     }
 
@@ -136,7 +137,7 @@ impl Life {
 }
 
 /// Makes sure that each set of maps can be adopted or made, and says what will not be carried over.
-fn prepare(pins: &Pins, config: &DatapathConfig, nothing_runs: bool) -> Result<(), DatapathError> {
+fn prepare(pins: &Pins, config: &DatapathConfig, nothing_runs: bool) -> Result<Found, DatapathError> {
     let tables = pins.prepare(Set::Tables, config)?;
     let sockets = pins.prepare(Set::Sockets, config)?;
     if tables == Found::Whole {
@@ -149,7 +150,7 @@ fn prepare(pins: &Pins, config: &DatapathConfig, nothing_runs: bool) -> Result<(
              move once, and open sockets are told their backend as peer"
         );
     }
-    Ok(())
+    Ok(tables)
 }
 
 /// Loads the object: the maps that are pinned, others with the sizes of `config`, and the programs, not yet verified.

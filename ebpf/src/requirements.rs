@@ -10,7 +10,7 @@ use rustix::system::uname;
 use crate::{DatapathConfig, cgroup2_mount, sys};
 
 /// One thing that is missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// What.
     pub what: String,
@@ -38,8 +38,18 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// All that a datapath would lack here; empty when it can be attached.
 pub fn requirements(config: &DatapathConfig) -> Vec<Missing> {
-    let found = [kernel(), rights(), bpf(), cgroup(config), pins(config)];
-    found.into_iter().flatten().collect()
+    by_name(config).into_iter().filter_map(|(_, missing)| missing).collect()
+}
+
+/// The same, each by the name of what is looked at.
+pub(crate) fn by_name(config: &DatapathConfig) -> [(&'static str, Option<Missing>); 5] {
+    [
+        ("kernel", kernel()),
+        ("rights", rights()),
+        ("bpf(2) and mmapable arrays", bpf()),
+        ("cgroup", cgroup(config)),
+        ("bpffs", pins(config)),
+    ]
 }
 
 fn missing(what: impl Into<String>, how_to_get: impl Into<String>) -> Option<Missing> {

@@ -85,6 +85,11 @@ impl Sockets {
     }
 }
 
+/// Whether the kernel ends sockets of others, and lets this process do so.
+pub(crate) fn can_destroy() -> io::Result<()> {
+    diag::can_destroy()
+}
+
 /// Looks for the sockets in one namespace after the other.
 fn search(mut targets: BTreeMap<u64, Target>) -> Result<Destroyed, DatapathError> {
     let mut done = Destroyed { wanted: targets.len(), ..Destroyed::default() };

@@ -1,6 +1,7 @@
 //! System calls that neither aya nor rustix wraps: bpf(2) by hand, and membarrier(2).
 #![expect(unsafe_code, reason = "system calls on plain memory")]
 
+mod feature;
 mod handle;
 mod object;
 mod pin;
@@ -8,6 +9,7 @@ mod pin;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+pub(crate) use feature::*;
 pub(crate) use handle::*;
 pub(crate) use object::*;
 pub(crate) use pin::*;

@@ -66,8 +66,7 @@ impl Listed {
 /// Ends those of the targets that are in this thread's namespace, and takes all that were found out of them; how many
 /// were ended. EOPNOTSUPP when the kernel was built without.
 pub(super) fn destroy(targets: &mut BTreeMap<u64, Target>) -> io::Result<usize> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    let socket = open()?;
     let mut destroyed = 0;
     for protocol in [Protocol::Udp, Protocol::Tcp] {
         for family in [AF_INET, AF_INET6] {
@@ -82,6 +81,19 @@ pub(super) fn destroy(targets: &mut BTreeMap<u64, Target>) -> io::Result<usize> 
         }
     }
     Ok(destroyed)
+}
+
+/// Asks to end a socket that cannot be: one of nowhere to nowhere.
+pub(super) fn can_destroy() -> io::Result<()> {
+    let mut id = [0; SOCKET];
+    id[40] = 1; // a cookie that is not the one for any
+    end(&open()?, &Listed { family: AF_INET, protocol: tombolo_ebpf_layout::UDP, id }).map(drop)
+}
+
+fn open() -> io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+    Ok(socket)
 }
 
 fn number(protocol: Protocol) -> u8 {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapInfo, loaded_maps};
 use aya::programs::{loaded_links, loaded_programs};
 use tombolo_core::tables::{BackendIndex, ServiceIndex, SwitchEntry};
-use tombolo_ebpf::{Datapath, DatapathError, Executor, Faults, Relation, RunStats, uninstall};
+use tombolo_ebpf::{Datapath, DatapathError, Executor, Faults, Relation, RunStats, State, probe, uninstall};
 
 use crate::support::clock::until;
 use crate::support::lab::{Cgroup, Lab};
@@ -139,6 +139,8 @@ fn another_cgroup_is_attached_to_at_commit() {
     // The links went with the cgroup: as if nothing were pinned.
     lab.config().cgroup = lab.cgroup().to_owned();
     lab.reopen();
+    assert_eq!(client.ask(&format!("dial {VIP}")), "error NetworkUnreachable", "tables that may be old");
+    lab.datapath().commit().unwrap();
     assert_eq!(client.ask(&format!("dial {VIP}")), BESPIN);
 }
 
@@ -270,4 +272,20 @@ fn attach_exclusively(program: BorrowedFd<'_>, cgroup: &fs::File) {
     // SAFETY: the part of `union bpf_attr` for BPF_PROG_ATTACH, without addresses.
     let result = unsafe { libc::syscall(libc::SYS_bpf, 8, attr.as_ptr(), size_of_val(&attr)) };
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_probe_says_what_is_here() {
+    let Some(mut lab) = Lab::new() else { return };
+    let probe = probe(lab.config());
+    assert!(probe.is_usable(), "{probe:?}");
+    let state = |name: &str| probe.checks.iter().find(|check| check.name == name).unwrap().state;
+    assert_eq!(state("hook sendmsg6"), State::Present);
+    assert_eq!(state("cgroup by id"), State::Present);
+    assert_eq!(state("attach before others") == State::Present, lab.another().is_ok());
+    let ours: Vec<_> = probe.programs.iter().filter(|program| program.hook == "connect6").collect();
+    assert_eq!((ours.len(), ours[0].name.as_str()), (1, "connect6"), "probing attaches nothing");
+    // What the kernel says of itself, for whoever reads the output.
+    let absent = probe.checks.iter().filter(|check| check.state != State::Present);
+    println!("{}: {:#?}", probe.kernel, absent.collect::<Vec<_>>());
 }
