@@ -40,6 +40,13 @@ impl PartialEq for Received {
 
 type Group = Hold<OwnKey, Received>;
 
+/// A key that one revision took away, and what that is for its hold.
+struct Gone {
+    text: String,
+    key: OwnKey,
+    how: fn(OwnKey) -> Event<OwnKey, Received>,
+}
+
 /// What the agent has heard, and what of it counts.
 pub struct Feed {
     own: ClusterName,
@@ -95,9 +102,8 @@ impl Feed {
                 self.tell_all(&Event::Relisting, now)
             }
             SessionEvent::Listed { watch: AGENTS_WATCH, .. } => self.listed(now),
-            SessionEvent::Delta { watch: AGENTS_WATCH, revision, upserts, mut deletes, expired, .. } => {
-                deletes.extend(expired);
-                self.delta(revision.0, upserts, &deletes, now)
+            SessionEvent::Delta { watch: AGENTS_WATCH, revision, upserts, deletes, expired, .. } => {
+                self.delta(revision.0, upserts, &gone(deletes, expired), now)
             }
             SessionEvent::Delta { upserts, mut deletes, expired, .. } => {
                 deletes.extend(expired);
@@ -189,13 +195,10 @@ impl Feed {
 
     /// One revision's changes, or a page of a list. Canaries that went are heard first: when a lease expires, they and
     /// the records go at one revision, and those deletes must not count.
-    fn delta(&mut self, revision: i64, upserts: Vec<(String, Bytes)>, deletes: &[String], now: Millis) -> Vec<Change> {
-        for text in deletes {
-            self.unreadable.remove(text);
-        }
-        let deletes: Vec<OwnKey> = deletes.iter().filter_map(|key| own::parse_key(key)).collect();
+    fn delta(&mut self, revision: i64, upserts: Vec<(String, Bytes)>, gone: &[Gone], now: Millis) -> Vec<Change> {
         let mut changes = Vec::new();
-        for key in &deletes {
+        for Gone { text, key, .. } in gone {
+            self.unreadable.remove(text);
             if let OwnKey::Synced(cluster) = key {
                 self.canaries.remove(cluster);
                 changes.extend(self.tell(&cluster.clone(), Event::Canary(Presence::Gone), now));
@@ -204,9 +207,9 @@ impl Feed {
         for (text, value) in upserts {
             changes.extend(self.upsert(&text, &value, revision, now));
         }
-        for key in deletes {
-            if let Some(cluster) = self.writer(&key) {
-                changes.extend(self.tell(&cluster, Event::Delete(key), now));
+        for Gone { key, how, .. } in gone {
+            if let Some(cluster) = self.writer(key) {
+                changes.extend(self.tell(&cluster, how(key.clone()), now));
             }
         }
         self.note_synced(now);
@@ -317,6 +320,13 @@ impl Feed {
         }
         changes
     }
+}
+
+/// Keys of a newer release are not ours to judge.
+fn gone(deletes: Vec<String>, expired: Vec<String>) -> Vec<Gone> {
+    let deletes = deletes.into_iter().map(|text| (text, Event::Delete as fn(OwnKey) -> _));
+    let all = deletes.chain(expired.into_iter().map(|text| (text, Event::Expired as fn(OwnKey) -> _)));
+    all.filter_map(|(text, how)| Some(Gone { key: own::parse_key(&text)?, text, how })).collect()
 }
 
 fn new_group() -> Group {

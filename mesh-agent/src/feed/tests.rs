@@ -12,7 +12,7 @@ use tombolo_store::SessionError;
 use super::*;
 
 /// Runs a script after [`START`], a step a line, and prints what each step changes. Steps: `epoch N`, `relist`, `listed`, `beat`,
-/// `beat-gone`, `lost`, `at MS`, `put KEY…`, `delete KEY…`, `garbage KEY`; keys: `service`, `local`, `mesh`, `cluster PEER…`,
+/// `beat-gone`, `lost`, `at MS`, `put KEY…`, `delete KEY…`, `expire KEY…`, `garbage KEY`; keys: `service`, `local`, `mesh`, `cluster PEER…`,
 /// `synced C`, `peer C`. Keys of one step, separated by commas, are one revision.
 fn check(script: &str, expected: &Expect) {
     let mut feed = Feed::new(name("ne"));
@@ -42,14 +42,16 @@ fn run(feed: &mut Feed, script: &str) -> String {
 fn event(verb: &str, rest: &str) -> SessionEvent {
     let epoch = Epoch(1);
     let keys = || rest.split(',').map(|key| own::key_to_string(&key_of(key.trim()))).collect::<Vec<_>>();
-    let delta = |upserts, deletes| SessionEvent::Delta {
-        watch: AGENTS_WATCH,
+    let watch = AGENTS_WATCH;
+    let change = |upserts, deletes, expired| SessionEvent::Delta {
+        watch,
         epoch,
         revision: Revision(7),
         upserts,
         deletes,
-        expired: Vec::new(),
+        expired,
     };
+    let delta = |upserts, deletes| change(upserts, deletes, Vec::new());
     match verb {
         "epoch" => SessionEvent::Connected { epoch: Epoch(rest.parse().unwrap()) },
         "relist" => SessionEvent::Relisting { watch: AGENTS_WATCH, epoch },
@@ -63,6 +65,7 @@ fn event(verb: &str, rest: &str) -> SessionEvent {
         }
         "garbage" => delta(keys().into_iter().map(|key| (key, Bytes::from_static(b"\xff\xff"))).collect(), vec![]),
         "delete" => delta(vec![], keys()),
+        "expire" => change(vec![], vec![], keys()),
         other => panic!("no step is called {other}"),
     }
 }
@@ -240,7 +243,7 @@ fn an_emptied_store_blanks_nothing_until_its_writers_are_back() {
 #[test]
 fn an_expired_lease_takes_nothing_away() {
     let script = "
-        delete service, local, mesh, synced ne, synced we
+        expire service, local, mesh, synced ne, synced we
         at 60000
         put service, local, mesh
         put synced ne, synced we
@@ -248,11 +251,40 @@ fn an_expired_lease_takes_nothing_away() {
     check(
         script,
         &expect![[r#"
-            delete service, local, mesh, synced ne, synced we:
+            expire service, local, mesh, synced ne, synced we:
             at 60000:
             put service, local, mesh:
             put synced ne, synced we:
             beat:
+            blockers []
+        "#]],
+    );
+}
+
+#[test]
+fn what_ended_with_its_lease_leaves_unless_it_is_written_again() {
+    let script = "
+        expire local, mesh
+        at 20000
+        beat
+        put local
+        at 40000
+        beat
+        at 59999
+        beat
+        at 60000";
+    check(
+        script,
+        &expect![[r#"
+            expire local, mesh:
+            at 20000:
+            beat:
+            put local:
+            at 40000:
+            beat:
+            at 59999:
+            beat:
+            at 60000: -mesh we
             blockers []
         "#]],
     );
