@@ -142,7 +142,7 @@ impl Driver {
         let config = cilium::encode_config(&cluster_config(self.config.id, self.config.max));
         self.outlets.writer.put(key::cluster_config(&self.config.cluster), config);
         loop {
-            let deadline = [self.mirror.deadline(), self.view_due].into_iter().flatten().min();
+            let deadline = [self.mirror.deadline(clock::now()), self.view_due].into_iter().flatten().min();
             tokio::select! {
                 () = self.cancel.cancelled() => return,
                 Some(event) = queue.recv() => {
@@ -182,6 +182,7 @@ impl Driver {
             let commands = self.mirror.set_protected(protected, now);
             self.execute(commands);
         }
+        self.mirror.set_stale_after(&outcome.stale_after);
         let commands = self.mirror.set_imports(&outcome.imported, &outcome.unimported);
         self.execute(commands);
         if outcome.completed == Completed::Now {
@@ -344,6 +345,8 @@ impl Driver {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut faults = self.export.faults();
         let (PeersDirectory::Unread { faults: files } | PeersDirectory::Read { faults: files }) = &self.peers;
+        let place = |service| format!("Service {service}");
+        faults.extend(self.mirror.impatient().into_iter().map(|(s, message)| FaultReport { place: place(s), message }));
         let place = |file: &String| format!("{}/{file}", self.config.peers_dir.display());
         faults.extend(files.iter().map(|(f, problem)| FaultReport { place: place(f), message: problem.clone() }));
         let status = ApiserverStatus {
@@ -358,7 +361,7 @@ impl Driver {
             exported_endpoints: count(endpoints),
             store_connected: writer.connected,
         };
-        View { at: now, status, writer }
+        View { at: now, status, writer, guarded: self.mirror.guarded() }
     }
 
     /// What keeps this program from being ready. A peer never does: agents live without it.

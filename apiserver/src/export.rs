@@ -24,6 +24,8 @@ pub struct Export {
     services: Written<ServiceKey>,
     nodes: Written<SmolStr>,
     imports: BTreeSet<ServiceKey>,
+    /// What of these says how long it bears a peer's silence, in milliseconds.
+    stale_after: BTreeMap<ServiceKey, u64>,
     /// Endpoints of each exported Service.
     exported: BTreeMap<ServiceKey, usize>,
     faults: BTreeMap<String, String>,
@@ -50,6 +52,8 @@ pub struct Outcome {
     pub imported: Vec<ServiceKey>,
     /// Services of which they no longer are.
     pub unimported: Vec<ServiceKey>,
+    /// Services that bear another time of a peer's silence now, in milliseconds; `None` is the peer's own measure.
+    pub stale_after: Vec<(ServiceKey, Option<u64>)>,
     /// What no peer may claim, when it is another than before.
     pub protected: Option<Protected>,
     /// The first complete set has been handed over.
@@ -75,6 +79,7 @@ impl Export {
             services: Written::default(),
             nodes: Written::default(),
             imports: BTreeSet::new(),
+            stale_after: BTreeMap::new(),
             exported: BTreeMap::new(),
             faults: BTreeMap::new(),
             warnings: BTreeMap::new(),
@@ -162,6 +167,14 @@ impl Export {
                 outcome.unimported.push(key.clone());
             }
             (false, false) | (true, true) => {}
+        }
+        let stale_after = exported.own.as_ref().and_then(|own| own.spec.policy.stale_after_ms);
+        let before = match stale_after {
+            Some(ms) => self.stale_after.insert(key.clone(), ms),
+            None => self.stale_after.remove(key),
+        };
+        if before != stale_after {
+            outcome.stale_after.push((key.clone(), stale_after));
         }
         let warnings: Vec<String> = exported.warnings.iter().map(ToString::to_string).collect();
         if warnings.is_empty() {

@@ -35,6 +35,7 @@ struct Inner {
     peer_endpoints: PerPeer,
     peer_nodes: PerPeer,
     peer_refused: PerPeer,
+    peer_guarded: PerPeer,
 }
 
 impl Metrics {
@@ -62,6 +63,8 @@ impl Metrics {
         let peer_endpoints = per_peer("peer_endpoints", "Endpoints a peer brings");
         let peer_nodes = per_peer("peer_nodes", "Nodes a peer brings");
         let peer_refused = per_peer("peer_refused", "Records and backends of a peer that are refused now");
+        let peer_guarded =
+            per_peer("peer_guarded_backends", "Backends that a peer swept away and the deletion guard keeps");
         let peer_silent = Family::default();
         registry.register("peer_silent_seconds", "Time since a peer's last heartbeat", peer_silent.clone());
         Self(Arc::new(Mutex::new(Inner {
@@ -78,6 +81,7 @@ impl Metrics {
             peer_endpoints,
             peer_nodes,
             peer_refused,
+            peer_guarded,
         })))
     }
 
@@ -92,6 +96,9 @@ impl Metrics {
         inner.store_connected.set(status.store_connected.into());
         inner.store_pending.set(count(view.writer.pending));
         inner.set_peers(&status.peers);
+        for (peer, backends) in &view.guarded {
+            inner.peer_guarded.get_or_create(&[("peer", peer.to_string())]).set(count(*backends));
+        }
         let mut text = String::new();
         encode(&mut text, &inner.registry)?;
         Ok(text)
@@ -107,9 +114,8 @@ impl Default for Metrics {
 impl Inner {
     /// Peers that left leave their metrics too.
     fn set_peers(&self, peers: &[PeerStatus]) {
-        for family in
-            [&self.peer_ready, &self.peer_services, &self.peer_endpoints, &self.peer_nodes, &self.peer_refused]
-        {
+        let counts = [&self.peer_services, &self.peer_endpoints, &self.peer_nodes, &self.peer_refused];
+        for family in counts.into_iter().chain([&self.peer_ready, &self.peer_guarded]) {
             family.clear();
         }
         self.peer_silent.clear();

@@ -7,7 +7,9 @@ mod feed;
 pub mod files;
 mod peer;
 mod refused;
+mod silence;
 mod track;
+mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use ipnet::IpNet;
 use tombolo_core::admit::Ranges;
 use tombolo_core::hold::Canary;
 use tombolo_core::id::{ClusterId, ClusterName, MaxClusters, Millis, ServiceKey};
+use tombolo_core::policy::STALE_AFTER;
 use tombolo_core::record::ExportMode;
 use tombolo_core::report::PeerStatus;
 use tombolo_store::SessionEvent;
@@ -27,6 +30,7 @@ pub use self::peer::Plan;
 
 use self::files::FileChange;
 use self::peer::{Claim, Peer};
+use self::uses::Uses;
 use crate::export::Protected;
 use crate::writes::Write;
 
@@ -78,7 +82,7 @@ pub struct Mirror {
     config: MirrorConfig,
     started: Millis,
     peers: BTreeMap<ClusterName, Peer>,
-    imports: BTreeSet<ServiceKey>,
+    uses: Uses,
     /// What is imported as far as is known, until the source's first complete set is.
     reading: Option<BTreeSet<ServiceKey>>,
     ranges: Arc<Ranges>,
@@ -88,8 +92,8 @@ impl Mirror {
     /// No peers, nothing imported.
     pub fn new(config: MirrorConfig, now: Millis) -> Self {
         let ranges = Arc::new(ranges(&config, &Protected::default()));
-        let (imports, reading) = (BTreeSet::new(), Some(BTreeSet::new()));
-        Self { config, started: now, peers: BTreeMap::new(), imports, reading, ranges }
+        let (uses, reading) = (Uses::default(), Some(BTreeSet::new()));
+        Self { config, started: now, peers: BTreeMap::new(), uses, reading, ranges }
     }
 
     /// The peers directory says something new.
@@ -119,7 +123,7 @@ impl Mirror {
         if let SessionEvent::Config { value, .. } = &event {
             return self.on_config(name, value, now);
         }
-        let news = peer.on(event, &self.imports, now);
+        let news = peer.on(event, &self.uses, now);
         let mut commands: Vec<Command> = news.writes.into_iter().map(Command::Write).collect();
         if news.synced && self.reading.is_none() {
             tracing::info!(peer = %name, "first complete set");
@@ -130,7 +134,7 @@ impl Mirror {
 
     /// Services of which peers' endpoints are, or no longer are, of use here.
     pub fn set_imports(&mut self, imported: &[ServiceKey], unimported: &[ServiceKey]) -> Vec<Command> {
-        let imports = self.reading.as_mut().unwrap_or(&mut self.imports);
+        let imports = self.reading.as_mut().unwrap_or(&mut self.uses.imports);
         imports.extend(imported.iter().cloned());
         for key in unimported {
             imports.remove(key);
@@ -140,10 +144,15 @@ impl Mirror {
             return commands;
         }
         for peer in self.peers.values_mut() {
-            let writes = peer.publish(imported.iter().chain(unimported), &self.imports);
+            let writes = peer.publish(imported.iter().chain(unimported), &self.uses);
             commands.extend(writes.into_iter().map(Command::Write));
         }
         commands
+    }
+
+    /// How long Services bear a peer's silence, in milliseconds; `None` is the peer's own measure.
+    pub fn set_stale_after(&mut self, changes: &[(ServiceKey, Option<u64>)]) {
+        self.uses.set_stale_after(changes);
     }
 
     /// The source's first complete set is known, and with it what is imported and what no peer may claim. Before that
@@ -166,8 +175,8 @@ impl Mirror {
     /// What no peer may claim is another now.
     pub fn set_protected(&mut self, protected: &Protected, now: Millis) -> Vec<Command> {
         self.ranges = Arc::new(ranges(&self.config, protected));
-        let (ranges, imports) = (&self.ranges, &self.imports);
-        let writes = self.peers.values_mut().flat_map(|peer| peer.set_ranges(ranges, imports, now));
+        let (ranges, uses) = (&self.ranges, &self.uses);
+        let writes = self.peers.values_mut().flat_map(|peer| peer.set_ranges(ranges, uses, now));
         writes.map(Command::Write).collect()
     }
 
@@ -175,15 +184,15 @@ impl Mirror {
     pub fn tick(&mut self, now: Millis) -> Vec<Command> {
         let mut commands = Vec::new();
         for peer in self.peers.values_mut() {
-            let writes = peer.tick(&self.imports, now).into_iter().chain(peer.reports(now));
+            let writes = peer.tick(&self.uses, now).into_iter().chain(peer.reports(now));
             commands.extend(writes.map(Command::Write));
         }
         commands
     }
 
     /// When [`Self::tick`] is due although nothing happened.
-    pub fn deadline(&self) -> Option<Millis> {
-        self.peers.values().filter_map(Peer::deadline).min()
+    pub fn deadline(&self, now: Millis) -> Option<Millis> {
+        self.peers.values().filter_map(|peer| peer.deadline(&self.uses, now)).min()
     }
 
     /// The configured peers.
@@ -193,7 +202,29 @@ impl Mirror {
 
     /// All peers, for people.
     pub fn status(&self, now: Millis) -> Vec<PeerStatus> {
-        self.peers.values().map(|peer| peer.status(&self.imports, now)).collect()
+        self.peers.values().map(|peer| peer.status(&self.uses, now)).collect()
+    }
+
+    /// How many backends the deletion guard keeps, by peer.
+    pub fn guarded(&self) -> Vec<(ClusterName, usize)> {
+        self.peers.values().map(Peer::guarded).collect()
+    }
+
+    /// Services that bear less silence than a peer that brings something to them needs to be heard.
+    pub fn impatient(&self) -> Vec<(ServiceKey, String)> {
+        let mut warnings = Vec::new();
+        for (service, ms) in self.uses.stale_after() {
+            for peer in self.peers.values() {
+                let Some(least) = peer.least_beyond(service, ms) else { continue };
+                let (name, said) = (&peer.name, seconds(ms));
+                let text = format!("{said} is less than two and a half of the intervals at which {name} beats");
+                warnings.push((
+                    service.clone(),
+                    format!("annotation {}: {text}; {} applies", STALE_AFTER.name, seconds(least)),
+                ));
+            }
+        }
+        warnings
     }
 
     fn configure(&mut self, name: ClusterName, config: EtcdConfig, now: Millis) -> Vec<Command> {
@@ -202,7 +233,7 @@ impl Mirror {
         peer.config = config;
         let mut commands = Vec::new();
         if peer.suspended.take().is_some() {
-            commands.extend(peer.publish_all(&self.imports).into_iter().map(Command::Write));
+            commands.extend(peer.publish_all(&self.uses).into_iter().map(Command::Write));
         }
         commands.push(dial(peer));
         commands
@@ -211,7 +242,7 @@ impl Mirror {
     fn suspend(&mut self, name: &ClusterName, why: Option<String>) -> Vec<Command> {
         let Some(peer) = self.peers.get_mut(name) else { return Vec::new() };
         peer.suspended = why;
-        peer.publish_all(&self.imports).into_iter().map(Command::Write).collect()
+        peer.publish_all(&self.uses).into_iter().map(Command::Write).collect()
     }
 
     fn leave(&mut self, name: &ClusterName, now: Millis) -> Vec<Command> {
@@ -321,6 +352,10 @@ impl Mirror {
 fn dial(peer: &mut Peer) -> Command {
     let generation = peer.redial();
     Command::Session { peer: peer.name.clone(), generation, config: peer.config.clone(), plan: peer.plan.clone() }
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}s", ms as f64 / 1_000.0)
 }
 
 fn ranges(config: &MirrorConfig, protected: &Protected) -> Ranges {

@@ -19,6 +19,8 @@ pub struct View {
     pub status: ApiserverStatus,
     /// Where the writer stands.
     pub writer: WriterStatus,
+    /// How many backends the deletion guard keeps, by peer.
+    pub guarded: Vec<(ClusterName, usize)>,
 }
 
 /// A handle for readers; clones show the same.
@@ -40,7 +42,8 @@ impl Views {
             exported_endpoints: 0,
             store_connected: false,
         };
-        Self(Arc::new(ArcSwap::from_pointee(View { at: clock::now(), status, writer: WriterStatus::default() })))
+        let (at, writer, guarded) = (clock::now(), WriterStatus::default(), Vec::new());
+        Self(Arc::new(ArcSwap::from_pointee(View { at, status, writer, guarded })))
     }
 
     /// The state now.

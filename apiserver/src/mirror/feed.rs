@@ -2,20 +2,24 @@
 //!
 //! A peer that changes its form gets a second feed, and the first is used until the second is complete.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod index;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
 use tombolo_core::admit::{Admission, Admitted, Outcome, Ranges, Refusal, Rule};
-use tombolo_core::hold::{Canary, Change, Presence, Standing};
-use tombolo_core::id::{Epoch, Millis, Revision, ServiceKey};
+use tombolo_core::hold::guard::{Cause, Ghost, Sweep};
+use tombolo_core::hold::{Canary, Presence, Standing};
+use tombolo_core::id::{Addr, Epoch, Millis, ServiceKey};
 use tombolo_core::model::Slice;
 use tombolo_core::record::Record;
 use tombolo_store::SessionEvent;
 use tombolo_wire::cilium::key::Kind;
 use tombolo_wire::cilium::{self, DecodeError, PeerIdentity};
 
+use self::index::Index;
 use super::refused::Refused;
 use super::track::{Changes, Judged, Track};
 
@@ -89,12 +93,10 @@ pub(super) struct Share {
 pub(super) struct Feed {
     pub(super) reading: Reading,
     admission: Admission,
+    ranges: Arc<Ranges>,
     services: Track<Share>,
     nodes: Track<()>,
-    by_service: BTreeMap<ServiceKey, BTreeSet<String>>,
-    /// The service of each held record, and how many endpoints it has.
-    of_key: BTreeMap<String, (ServiceKey, usize)>,
-    endpoints: usize,
+    index: Index,
     pub(super) refused: Refused,
     /// The last session's generation and epoch, and the number both together have here.
     epoch: Option<((u64, Epoch), u64)>,
@@ -103,66 +105,96 @@ pub(super) struct Feed {
 /// Services whose endpoints may have changed.
 pub(super) type Dirty = BTreeSet<ServiceKey>;
 
+/// What an event leads to.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) dirty: Dirty,
+    /// The guard has just brought something back.
+    pub(super) sweep: Option<Sweep>,
+}
+
 impl Feed {
     pub(super) fn new(reading: Reading, ranges: Arc<Ranges>, silent_after_ms: u64) -> Self {
-        let admission = Admission::new(reading.peer.name.clone(), reading.peer.id, ranges);
+        let admission = Admission::new(reading.peer.name.clone(), reading.peer.id, Arc::clone(&ranges));
         Self {
+            ranges,
             services: Track::new(reading.canaries, silent_after_ms),
             nodes: Track::new(reading.canaries, silent_after_ms),
             reading,
             admission,
-            by_service: BTreeMap::new(),
-            of_key: BTreeMap::new(),
-            endpoints: 0,
+            index: Index::default(),
             refused: Refused::default(),
             epoch: None,
         }
     }
 
     /// Takes in what the session of this generation says.
-    pub(super) fn on(&mut self, generation: u64, event: SessionEvent, now: Millis) -> Dirty {
-        let mut dirty = Dirty::new();
+    pub(super) fn on(&mut self, generation: u64, event: SessionEvent, now: Millis) -> News {
+        let mut news = News::default();
+        self.hear(generation, event, now, &mut news.dirty);
+        news.sweep = self.index.judge(&mut news.dirty, now);
+        news
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Millis) -> News {
+        let mut news = News::default();
+        let changes = self.services.tick(now);
+        self.take(changes, &mut news.dirty, now);
+        self.nodes.tick(now);
+        news.sweep = self.index.judge(&mut news.dirty, now);
+        news
+    }
+
+    /// When [`Self::tick`] is due.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        let holds = [self.services.hold().deadline(), self.nodes.hold().deadline()];
+        holds.into_iter().chain([self.index.deadline()]).flatten().min()
+    }
+
+    fn hear(&mut self, generation: u64, event: SessionEvent, now: Millis, dirty: &mut Dirty) {
         match event {
             SessionEvent::Connected { epoch } => {
                 let epoch = self.number(generation, epoch);
                 let changes = self.services.epoch(epoch, now);
-                self.take(changes, &mut dirty);
+                self.take(changes, dirty, now);
                 self.nodes.epoch(epoch, now);
             }
             SessionEvent::Relisting { watch: SERVICES, .. } => {
                 let changes = self.services.relisting(&mut self.refused, now);
-                self.take(changes, &mut dirty);
+                self.take(changes, dirty, now);
             }
             SessionEvent::Relisting { .. } => drop(self.nodes.relisting(&mut self.refused, now)),
-            SessionEvent::Delta { watch, revision, upserts, mut deletes, expired, .. } => {
-                deletes.extend(expired);
-                self.delta(watch, revision, upserts, &deletes, now, &mut dirty);
+            SessionEvent::Delta { watch: SERVICES, revision, upserts, deletes, expired, .. } => {
+                self.services_changed(revision.0, upserts, (&deletes, &expired), now, dirty);
+            }
+            SessionEvent::Delta { revision, upserts, deletes, expired, .. } => {
+                self.nodes_changed(revision.0, upserts, (&deletes, &expired), now);
             }
             SessionEvent::Listed { watch: SERVICES, .. } => {
                 let changes = self.services.listed(now);
-                self.take(changes, &mut dirty);
+                self.take(changes, dirty, now);
             }
             SessionEvent::Listed { .. } => drop(self.nodes.listed(now)),
-            SessionEvent::CanarySeen { watch } => self.canary(watch, Presence::Seen, now, &mut dirty),
-            SessionEvent::CanaryGone { watch } => self.canary(watch, Presence::Gone, now, &mut dirty),
+            SessionEvent::CanarySeen { watch } => self.canary(watch, Presence::Seen, now, dirty),
+            SessionEvent::CanaryGone { watch } => self.canary(watch, Presence::Gone, now, dirty),
             SessionEvent::Heartbeat => {
                 let changes = self.services.beat(now);
-                self.take(changes, &mut dirty);
+                self.take(changes, dirty, now);
                 self.nodes.beat(now);
             }
             SessionEvent::HeartbeatGone => {
                 let changes = self.services.beat_gone(now);
-                self.take(changes, &mut dirty);
+                self.take(changes, dirty, now);
                 self.nodes.beat_gone(now);
             }
             SessionEvent::Lost { .. } => {
                 let changes = self.services.lost(now);
-                self.take(changes, &mut dirty);
+                self.take(changes, dirty, now);
                 self.nodes.lost(now);
             }
             SessionEvent::Config { .. } => {}
         }
-        dirty
     }
 
     /// A silent peer's deletes do not count: from when on it is silent.
@@ -174,18 +206,29 @@ impl Feed {
     /// What no peer may claim is another now: everything is judged again.
     pub(super) fn set_ranges(&mut self, ranges: Arc<Ranges>, now: Millis) -> Dirty {
         let peer = &self.reading.peer;
-        self.admission = Admission::new(peer.name.clone(), peer.id, ranges);
+        self.admission = Admission::new(peer.name.clone(), peer.id, Arc::clone(&ranges));
+        self.ranges = ranges;
         let mut dirty = Dirty::new();
         let raw = |(key, (value, revision)): (&String, &(Bytes, i64))| (key.clone(), value.clone(), *revision);
         let all: Vec<_> = self.services.raw().iter().map(raw).collect();
         for (key, value, revision) in all {
-            self.put_service(&key, value, revision, now, &mut dirty);
+            self.put_service(&key, value, revision, (Cause::Decided, now), &mut dirty);
         }
         let all: Vec<_> = self.nodes.raw().iter().map(raw).collect();
         for (key, value, revision) in all {
             self.put_node(&key, value, revision, now);
         }
+        let ranges = &self.ranges;
+        self.index.refuse(|endpoint| ranges.refuses(endpoint.addr));
+        self.index.judge(&mut dirty, now);
+        // What is held although it is not there any more, or not listed again yet, is judged where it is published.
+        dirty.extend(self.index.services().cloned());
         dirty
+    }
+
+    /// Whether this address may be published at all.
+    pub(super) fn admits(&self, addr: Addr) -> bool {
+        !self.ranges.refuses(addr)
     }
 
     /// The peer's first complete set of services is here.
@@ -200,18 +243,33 @@ impl Feed {
 
     /// All services it has endpoints or records for.
     pub(super) fn services(&self) -> impl Iterator<Item = &ServiceKey> {
-        self.by_service.keys()
+        self.index.services()
+    }
+
+    /// Whether it brings anything to the service.
+    pub(super) fn brings(&self, service: &ServiceKey) -> bool {
+        self.index.has(service)
     }
 
     /// What it brings to a service, and whether it is believed.
-    pub(super) fn shares(&self, service: &ServiceKey) -> impl Iterator<Item = (&Share, Standing)> {
-        let keys = self.by_service.get(service).into_iter().flatten();
-        keys.filter_map(|key| self.services.hold().get(key))
+    pub(super) fn shares(&self, service: &ServiceKey) -> impl Iterator<Item = &(Share, Standing)> {
+        self.index.shares(service)
+    }
+
+    /// What the guard keeps of a service.
+    pub(super) fn ghosts(&self, service: &ServiceKey) -> impl Iterator<Item = &Ghost> {
+        self.index.ghosts(service)
+    }
+
+    /// What the guard has seen last, while it keeps something of it, and how many backends that is.
+    pub(super) fn guarded(&self) -> (Option<Sweep>, usize) {
+        self.index.guarded()
     }
 
     /// Services, endpoints and nodes.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
-        (self.by_service.len(), self.endpoints, self.nodes.hold().len())
+        let (services, endpoints) = self.index.counts();
+        (services, endpoints, self.nodes.hold().len())
     }
 
     /// Sessions number their epochs on their own; another session may have another store.
@@ -228,41 +286,63 @@ impl Feed {
     fn canary(&mut self, watch: usize, presence: Presence, now: Millis, dirty: &mut Dirty) {
         if watch == SERVICES {
             let changes = self.services.canary(presence, now);
-            self.take(changes, dirty);
+            self.take(changes, dirty, now);
         } else {
             self.nodes.canary(presence, now);
         }
     }
 
-    fn delta(
+    fn services_changed(
         &mut self,
-        watch: usize,
-        revision: Revision,
+        revision: i64,
         upserts: Vec<(String, Bytes)>,
-        deletes: &[String],
+        (deletes, expired): (&[String], &[String]),
         now: Millis,
         dirty: &mut Dirty,
     ) {
         for (key, value) in upserts {
-            match watch {
-                SERVICES => self.put_service(&key, value, revision.0, now, dirty),
-                _ => self.put_node(&key, value, revision.0, now),
-            }
+            self.put_service(&key, value, revision, (Cause::Said, now), dirty);
         }
         for key in deletes {
-            if watch == SERVICES {
-                let changes = self.services.delete(key, &mut self.refused, now);
-                self.take(changes, dirty);
-            } else {
-                self.nodes.delete(key, &mut self.refused, now);
-            }
+            let changes = self.services.delete(key, &mut self.refused, now);
+            self.take(changes, dirty, now);
+        }
+        for key in expired {
+            let changes = self.services.expire(key, &mut self.refused, now);
+            self.take(changes, dirty, now);
         }
     }
 
-    fn put_service(&mut self, key: &str, value: Bytes, revision: i64, now: Millis, dirty: &mut Dirty) {
+    fn nodes_changed(
+        &mut self,
+        revision: i64,
+        upserts: Vec<(String, Bytes)>,
+        (deletes, expired): (&[String], &[String]),
+        now: Millis,
+    ) {
+        for (key, value) in upserts {
+            self.put_node(&key, value, revision, now);
+        }
+        for key in deletes {
+            self.nodes.delete(key, &mut self.refused, now);
+        }
+        for key in expired {
+            self.nodes.expire(key, &mut self.refused, now);
+        }
+    }
+
+    fn put_service(
+        &mut self,
+        key: &str,
+        value: Bytes,
+        revision: i64,
+        (cause, now): (Cause, Millis),
+        dirty: &mut Dirty,
+    ) {
         let judged = self.judge_service(key, &value, revision);
+        let cause = if matches!(judged, Judged::Refused(_)) { Cause::Decided } else { cause };
         let changes = self.services.put(key, (value, revision), judged, &mut self.refused, now);
-        self.take(changes, dirty);
+        self.index.take(changes, cause, dirty, now);
     }
 
     fn put_node(&mut self, key: &str, value: Bytes, revision: i64, now: Millis) {
@@ -310,37 +390,8 @@ impl Feed {
         key.strip_prefix(&self.reading.place(kind).0).unwrap_or(key)
     }
 
-    /// Keeps the indexes in step with the held view.
-    fn take(&mut self, changes: Changes<Share>, dirty: &mut Dirty) {
-        for change in changes {
-            let (key, share) = match change {
-                Change::Put(key, share, _) => (key, Some(share)),
-                Change::Remove(key) => (key, None),
-            };
-            if let Some((former, endpoints)) = self.of_key.remove(&key) {
-                self.endpoints -= endpoints;
-                if share.as_ref().is_none_or(|share| share.service != former) {
-                    self.unlink(&key, &former);
-                }
-                dirty.insert(former);
-            }
-            if let Some(share) = share {
-                let endpoints = share.slice.endpoints.len();
-                self.endpoints += endpoints;
-                self.by_service.entry(share.service.clone()).or_default().insert(key.clone());
-                dirty.insert(share.service.clone());
-                self.of_key.insert(key, (share.service, endpoints));
-            }
-        }
-    }
-
-    fn unlink(&mut self, key: &str, service: &ServiceKey) {
-        if let Some(keys) = self.by_service.get_mut(service) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_service.remove(service);
-            }
-        }
+    fn take(&mut self, changes: Changes<Share>, dirty: &mut Dirty, now: Millis) {
+        self.index.take(changes, Cause::Said, dirty, now);
     }
 }
 

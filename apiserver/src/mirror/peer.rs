@@ -1,29 +1,25 @@
 //! One peer: where its session stands, what its store says, and what of that the own agents get.
 
-use std::collections::BTreeSet;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use smol_str::SmolStr;
 
 use tombolo_core::admit::Ranges;
 use tombolo_core::hold::Standing;
 use tombolo_core::id::{ClusterId, ClusterName, Millis, ServiceKey};
-use tombolo_core::own::{MeshSlice, OwnKey, OwnRecord, PeerCounts, PeerSession, PeerState};
-use tombolo_core::report::PeerStatus;
+use tombolo_core::model::Slice;
+use tombolo_core::own::{MeshSlice, OwnKey, OwnRecord, PeerState};
 use tombolo_store::SessionEvent;
 use tombolo_wire::etcd_config::EtcdConfig;
 use tombolo_wire::own;
 
-use super::feed::{Feed, Reading};
+use super::feed::{self, Feed, Reading};
+use super::silence::{Session, Silence};
+use super::uses::Uses;
 use crate::writes::{Keys, Write, Written};
-
-/// Silence after which a peer is stale that beats at least every [`FAST_BEAT_MS`], or that was never reached.
-pub(super) const STALE_FAST_MS: u64 = 30_000;
-/// The same for every other peer.
-pub(super) const STALE_SLOW_MS: u64 = 180_000;
-const FAST_BEAT_MS: u64 = 10_000;
-/// Counts of `peers/<c>`, and `refused/<c>`, are rewritten at most this often: each write reaches every agent.
-const REPORT_MS: u64 = 5_000;
-/// Names of unused imports that status lists.
-const UNUSED: usize = 1_000;
 
 /// What a session reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +63,7 @@ pub(super) struct Peer {
     feed: Option<Feed>,
     /// The feed of a new reading, until it is complete.
     next: Option<Feed>,
-    /// Since when it has been silent: the last heartbeat, else when it was met.
-    heard: Millis,
-    beats: u32,
-    silent_after_ms: u64,
-    stale: bool,
+    silence: Silence,
     said_synced: bool,
     published: Written<ServiceKey>,
     said_state: Option<PeerState>,
@@ -100,10 +92,7 @@ impl Peer {
             link: Link::Dialling,
             feed: None,
             next: None,
-            heard: now,
-            beats: 0,
-            silent_after_ms: STALE_FAST_MS,
-            stale: false,
+            silence: Silence::new(None, now),
             said_synced: false,
             published: Written::default(),
             said_state: None,
@@ -118,7 +107,7 @@ impl Peer {
         let same = self.feed.as_ref().is_some_and(|feed| feed.reading == reading);
         self.next = None;
         if !same {
-            let feed = Feed::new(reading.clone(), ranges, self.silent_after_ms);
+            let feed = Feed::new(reading.clone(), ranges, self.silence.stale_after_ms());
             match self.feed {
                 Some(_) => self.next = Some(feed),
                 None => self.feed = Some(feed),
@@ -137,34 +126,33 @@ impl Peer {
     }
 
     /// Takes in what its session says, apart from configurations.
-    pub(super) fn on(&mut self, event: SessionEvent, imports: &BTreeSet<ServiceKey>, now: Millis) -> News {
-        let was_stale = self.stale;
+    pub(super) fn on(&mut self, event: SessionEvent, uses: &Uses, now: Millis) -> News {
         match &event {
             SessionEvent::Connected { .. } => {
                 self.link = Link::Up;
-                if self.beats == 0 {
-                    self.set_silent_after(STALE_SLOW_MS);
-                }
-                if !self.said_synced {
-                    // The first contact counts as fresh.
-                    self.heard = now;
-                    self.stale = false;
-                }
+                self.silence.connected(now);
             }
             SessionEvent::Lost { reason } => {
                 tracing::warn!(peer = %self.name, %reason, "session lost");
                 self.link = Link::Lost(reason.to_string());
             }
-            SessionEvent::Heartbeat => self.beat(now),
-            SessionEvent::HeartbeatGone => self.stale = true,
+            SessionEvent::Heartbeat => self.silence.beat(now),
+            SessionEvent::HeartbeatGone => self.silence.beat_gone(),
             _ => {}
         }
+        for feed in self.feed.iter_mut().chain(&mut self.next) {
+            feed.set_silent_after(self.silence.stale_after_ms());
+        }
         let generation = self.generation;
-        let mut dirty = match (&mut self.next, &mut self.feed) {
+        let told = match (&mut self.next, &mut self.feed) {
             (Some(next), _) => next.on(generation, event, now),
             (None, Some(feed)) => feed.on(generation, event, now),
-            (None, None) => return News::default(),
+            (None, None) => {
+                self.judge_silence(uses, now);
+                return News::default();
+            }
         };
+        let mut dirty = self.note(told);
         if self.next.as_ref().is_some_and(Feed::is_synced) {
             let old = std::mem::replace(&mut self.feed, self.next.take());
             dirty.extend(old.iter().flat_map(Feed::services).cloned());
@@ -172,14 +160,8 @@ impl Peer {
         } else if self.next.is_some() {
             dirty.clear();
         }
-        let mut news = News::default();
-        self.judge_silence(now);
-        if self.stale != was_stale {
-            tracing::info!(peer = %self.name, stale = self.stale, "peer's standing changed");
-            news.writes = self.publish_all(imports);
-        } else {
-            news.writes = self.publish(dirty.iter(), imports);
-        }
+        self.judge_silence(uses, now);
+        let mut news = News { writes: self.publish(dirty.iter(), uses), synced: false };
         if !self.said_synced && self.next.is_none() && self.feed.as_ref().is_some_and(Feed::is_synced) {
             self.said_synced = true;
             news.synced = true;
@@ -198,39 +180,30 @@ impl Peer {
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, imports: &BTreeSet<ServiceKey>, now: Millis) -> Vec<Write> {
-        let was_stale = self.stale;
-        self.judge_silence(now);
-        if self.stale == was_stale {
-            return Vec::new();
+    pub(super) fn tick(&mut self, uses: &Uses, now: Millis) -> Vec<Write> {
+        self.judge_silence(uses, now);
+        if let Some(next) = &mut self.next {
+            next.tick(now);
         }
-        tracing::warn!(peer = %self.name, silent_ms = now.since(self.heard), "peer is silent");
-        self.publish_all(imports)
+        let Some(told) = self.feed.as_mut().map(|feed| feed.tick(now)) else { return Vec::new() };
+        let dirty = self.note(told);
+        self.publish(dirty.iter(), uses)
     }
 
     /// What no peer may claim is another now.
-    pub(super) fn set_ranges(
-        &mut self,
-        ranges: &Arc<Ranges>,
-        imports: &BTreeSet<ServiceKey>,
-        now: Millis,
-    ) -> Vec<Write> {
+    pub(super) fn set_ranges(&mut self, ranges: &Arc<Ranges>, uses: &Uses, now: Millis) -> Vec<Write> {
         if let Some(next) = &mut self.next {
             next.set_ranges(Arc::clone(ranges), now);
         }
         let dirty = self.feed.as_mut().map(|feed| feed.set_ranges(Arc::clone(ranges), now)).unwrap_or_default();
-        self.publish(dirty.iter(), imports)
+        self.publish(dirty.iter(), uses)
     }
 
     /// The own agents get what these services can use of this peer.
-    pub(super) fn publish<'a>(
-        &mut self,
-        services: impl Iterator<Item = &'a ServiceKey>,
-        imports: &BTreeSet<ServiceKey>,
-    ) -> Vec<Write> {
+    pub(super) fn publish<'a>(&mut self, services: impl Iterator<Item = &'a ServiceKey>, uses: &Uses) -> Vec<Write> {
         let (mut deletes, mut puts) = (Vec::new(), Vec::new());
         for service in services {
-            let keys = if imports.contains(service) { self.keys(service) } else { Keys::new() };
+            let keys = if uses.imports.contains(service) { self.keys(service) } else { Keys::new() };
             self.published.replace(service, keys, &mut deletes, &mut puts);
         }
         deletes.append(&mut puts);
@@ -238,94 +211,23 @@ impl Peer {
     }
 
     /// The same for all services it has, or has published.
-    pub(super) fn publish_all(&mut self, imports: &BTreeSet<ServiceKey>) -> Vec<Write> {
+    pub(super) fn publish_all(&mut self, uses: &Uses) -> Vec<Write> {
         let known = self.feed.iter().flat_map(Feed::services).chain(self.published.subjects());
         let all: BTreeSet<ServiceKey> = known.cloned().collect();
-        self.publish(all.iter(), imports)
+        self.publish(all.iter(), uses)
     }
 
     /// When something could change although nothing is heard.
-    pub(super) fn deadline(&self) -> Option<Millis> {
-        let silence = (!self.stale).then(|| self.heard.after(self.silent_after_ms));
-        [silence, self.report_at].into_iter().flatten().min()
+    pub(super) fn deadline(&self, uses: &Uses, now: Millis) -> Option<Millis> {
+        let feeds = self.feed.iter().chain(&self.next).filter_map(Feed::deadline);
+        feeds.chain(self.silence.deadline(uses.bounds(), now)).chain(self.report_at).min()
     }
 
-    /// Its state as agents read it: `silent_ms` is 0 until the peer is stale, so that what an agent reads in a record
-    /// written for another reason is not taken for a judgement.
-    pub(super) fn reports(&mut self, now: Millis) -> Vec<Write> {
-        let mut state = self.state(now);
-        state.silent_ms = if self.stale { state.silent_ms.max(state.stale_after_ms) } else { 0 };
-        let due = now.since(self.reported) >= REPORT_MS;
-        let urgent = match &self.said_state {
-            None => true,
-            Some(said) => {
-                (said.id, said.session, &said.detail, said.silent_ms == 0)
-                    != (state.id, state.session, &state.detail, state.silent_ms == 0)
-            }
-        };
-        if !urgent && self.stale {
-            // The age alone is no news.
-            state.silent_ms = self.said_state.as_ref().map_or(state.silent_ms, |said| said.silent_ms);
-        }
-        let mut writes = Vec::new();
-        let changed = self.said_state.as_ref() != Some(&state);
-        if urgent || (due && changed) {
-            let key = own::key_to_string(&OwnKey::Peer(self.name.clone()));
-            writes.push(Write::Put(key, own::encode(&OwnRecord::Peer(state.clone()))));
-            self.said_state = Some(state);
-        }
-        let refused = own::encode(&OwnRecord::Refused(self.refused()));
-        let refused_changed = self.said_refused.as_ref() != Some(&refused);
-        if refused_changed && (due || self.said_refused.is_none()) {
-            let key = own::key_to_string(&OwnKey::Refused(self.name.clone()));
-            writes.push(Write::Put(key, refused.clone()));
-            self.said_refused = Some(refused);
-        }
-        if !writes.is_empty() {
-            self.reported = now;
-        }
-        let pending = (changed && !urgent && !due) || (refused_changed && self.said_refused.is_some() && !due);
-        self.report_at = pending.then(|| self.reported.after(REPORT_MS));
-        writes
-    }
-
-    /// Its keys that are not of a service, deleted.
-    pub(super) fn farewell(&self) -> Vec<Write> {
-        let keys = [OwnKey::Peer(self.name.clone()), OwnKey::Refused(self.name.clone())];
-        keys.iter().map(|key| Write::Delete(own::key_to_string(key))).collect()
-    }
-
-    /// Its state, with its true age.
-    pub(super) fn state(&self, now: Millis) -> PeerState {
-        let (session, detail) = self.session();
-        let feed = self.feed.as_ref();
-        let (services, endpoints, nodes) = feed.map(Feed::counts).unwrap_or_default();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        PeerState {
-            id: self.id(),
-            session,
-            silent_ms: now.since(self.heard),
-            stale_after_ms: self.silent_after_ms,
-            least_stale_ms: 0,
-            detail,
-            counts: PeerCounts {
-                services: count(services),
-                endpoints: count(endpoints),
-                nodes: count(nodes),
-                refused: feed.map_or(0, |feed| feed.refused.total()),
-            },
-        }
-    }
-
-    /// Everything about it, for people.
-    pub(super) fn status(&self, imports: &BTreeSet<ServiceKey>, now: Millis) -> PeerStatus {
-        let services = self.feed.iter().flat_map(Feed::services);
-        PeerStatus {
-            name: self.name.clone(),
-            state: self.state(now),
-            refused: self.refused(),
-            unused_imports: services.filter(|key| !imports.contains(key)).take(UNUSED).cloned().collect(),
-        }
+    /// The least silence in milliseconds that counts for this peer, if it brings something to the Service and that is
+    /// more than the Service wants to bear.
+    pub(super) fn least_beyond(&self, service: &ServiceKey, wanted_ms: u64) -> Option<u64> {
+        let brings = self.feed.as_ref().is_some_and(|feed| feed.brings(service));
+        self.silence.measured_least_ms().filter(|least| brings && *least > wanted_ms)
     }
 
     /// The id it is known by.
@@ -344,68 +246,51 @@ impl Peer {
         self.generation
     }
 
-    fn refused(&self) -> tombolo_core::own::RefusedReport {
-        self.feed.as_ref().map(|feed| feed.refused.report()).unwrap_or_default()
+    /// Says loudly what the guard has seen.
+    fn note(&self, told: feed::News) -> BTreeSet<ServiceKey> {
+        if let Some(sweep) = told.sweep {
+            let (removed, of, services) = (sweep.removed, sweep.of, sweep.services);
+            tracing::warn!(peer = %self.name, removed, of, services, "peer's backends were swept away: kept, doubtful");
+        }
+        told.dirty
     }
 
-    fn session(&self) -> (PeerSession, String) {
-        if let Claim::Refused { why, .. } = &self.claim {
-            return (PeerSession::Refused, why.clone());
+    fn judge_silence(&mut self, uses: &Uses, now: Millis) {
+        let live = self.next.is_none() && self.feed.as_ref().is_some_and(|feed| feed.is_live(now));
+        let session = if live { Session::Live } else { Session::Awaited };
+        let before = self.silence.told_ms();
+        if !self.silence.judge(session, uses.bounds(), now) {
+            return;
         }
-        let synced = self.feed.as_ref().is_some_and(Feed::is_synced) && self.next.is_none();
-        let (session, mut detail) = match (&self.link, &self.claim) {
-            (Link::Lost(why), _) if self.said_synced => (PeerSession::Lost, why.clone()),
-            (Link::Lost(why), _) => (PeerSession::Connecting, why.clone()),
-            (Link::Dialling, _) if self.said_synced => (PeerSession::Lost, "connecting again".to_owned()),
-            (Link::Dialling, _) => (PeerSession::Connecting, "connecting".to_owned()),
-            (Link::Up, Claim::Accepted(_)) if synced => (PeerSession::Ready, String::new()),
-            (Link::Up, Claim::Accepted(_)) => (PeerSession::Connecting, "waiting for a complete set".to_owned()),
-            (Link::Up, _) => (PeerSession::Connecting, "connected, waiting for its cluster-config".to_owned()),
-        };
-        if let Some(why) = &self.suspended {
-            let sep = if detail.is_empty() { "" } else { "; " };
-            detail = format!("{detail}{sep}its configuration: {why}");
-        }
-        if detail.is_empty() && self.stale {
-            detail = "no heartbeat".to_owned();
-        }
-        (session, detail)
-    }
-
-    fn beat(&mut self, now: Millis) {
-        let interval = now.since(self.heard);
-        if self.beats > 0 {
-            self.set_silent_after(if interval <= FAST_BEAT_MS { STALE_FAST_MS } else { STALE_SLOW_MS });
-        }
-        self.beats = self.beats.saturating_add(1);
-        self.heard = now;
-    }
-
-    fn set_silent_after(&mut self, ms: u64) {
-        self.silent_after_ms = ms;
-        for feed in self.feed.iter_mut().chain(&mut self.next) {
-            feed.set_silent_after(ms);
+        match self.silence.told_ms() {
+            0 => tracing::info!(peer = %self.name, "peer is heard again"),
+            u64::MAX => tracing::warn!(peer = %self.name, "peer's heartbeat was deleted"),
+            silent_ms => tracing::warn!(peer = %self.name, silent_ms, before, "peer is silent"),
         }
     }
 
-    /// A silent peer is stale; it is fresh again only with a complete list and a heartbeat since its session came back.
-    fn judge_silence(&mut self, now: Millis) {
-        let live = self.feed.as_ref().is_some_and(|feed| feed.is_live(now));
-        let silent = now.since(self.heard) >= self.silent_after_ms;
-        self.stale = silent || (self.stale && !live);
-    }
-
+    /// What the own agents should have of it for a service.
     fn keys(&self, service: &ServiceKey) -> Keys {
         let mut keys = Keys::new();
         let Some(feed) = &self.feed else { return keys };
+        let mut slices: BTreeMap<SmolStr, (i64, Slice)> = BTreeMap::new();
         for (share, standing) in feed.shares(service) {
-            let mut slice = share.slice.as_ref().clone();
-            let doubtful = self.stale || self.suspended.is_some() || standing != Standing::Sure;
-            slice.endpoints.iter_mut().for_each(|endpoint| endpoint.doubtful |= doubtful);
-            for (name, part) in own::split(slice, &share.name) {
+            let doubtful = self.suspended.is_some() || *standing != Standing::Sure;
+            let (_, slice) = slices.entry(share.name.clone()).or_insert((share.revision, Slice::default()));
+            slice.endpoints.extend(share.slice.endpoints.iter().cloned().map(|mut endpoint| {
+                endpoint.doubtful |= doubtful;
+                endpoint
+            }));
+        }
+        for ghost in feed.ghosts(service) {
+            let (_, slice) = slices.entry(ghost.slice.clone()).or_insert((ghost.revision, Slice::default()));
+            slice.endpoints.push(ghost.endpoint.clone());
+        }
+        for (base, (revision, mut slice)) in slices {
+            slice.endpoints.retain(|endpoint| feed.admits(endpoint.addr));
+            for (name, part) in own::split(slice, &base) {
                 let key = OwnKey::Mesh { service: service.clone(), cluster: self.name.clone(), slice: name };
-                let id = feed.reading.peer.id;
-                let record = MeshSlice { cluster_id: id, revision: share.revision, slice: part };
+                let record = MeshSlice { cluster_id: feed.reading.peer.id, revision, slice: part };
                 keys.insert(own::key_to_string(&key), own::encode(&OwnRecord::Mesh(record)));
             }
         }

@@ -87,6 +87,18 @@ impl<V: Clone + PartialEq> Track<V> {
         self.hold.on(Event::Delete(key.to_owned()), now)
     }
 
+    /// Its lease ended: it may be written again.
+    pub(super) fn expire(&mut self, key: &str, refused: &mut Refused, now: Millis) -> Changes<V> {
+        self.raw.remove(key);
+        refused.forget(key);
+        self.hold.on(Event::Expired(key.to_owned()), now)
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now: Millis) -> Changes<V> {
+        self.hold.on(Event::Tick, now)
+    }
+
     pub(super) fn relisting(&mut self, refused: &mut Refused, now: Millis) -> Changes<V> {
         for key in std::mem::take(&mut self.raw).into_keys() {
             refused.forget(&key);

@@ -31,6 +31,15 @@ impl Ranges {
         let Ok(addr) = text.parse::<Addr>() else {
             return Err(Refusal::new(Rule::AddressText, &format!("{text:?} is no IP address")));
         };
+        self.judge(addr).map(|()| addr)
+    }
+
+    /// Whether no peer may claim this address.
+    pub fn refuses(&self, addr: Addr) -> bool {
+        self.judge(addr).is_err()
+    }
+
+    fn judge(&self, addr: Addr) -> Result<(), Refusal> {
         let ip = addr.ip();
         let within = |nets: &[IpNet]| nets.iter().find(|net| net.contains(&ip)).copied();
         if let Some((net, what)) = SPECIAL.iter().find(|(net, _)| net.contains(&ip)) {
@@ -45,7 +54,7 @@ impl Ranges {
         if self.nodes.contains(&addr) {
             return Err(Refusal::new(Rule::OwnNode, &format!("{addr} is a node of this cluster")));
         }
-        Ok(addr)
+        Ok(())
     }
 }
 
