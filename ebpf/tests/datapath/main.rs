@@ -11,6 +11,7 @@ mod life;
 mod sockets;
 mod sticky;
 mod support;
+mod switches;
 mod tables;
 mod traffic;
 mod udp;

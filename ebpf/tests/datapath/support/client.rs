@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Result};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SocketType, connect, getpeername, ipproto, socket};
+
+use super::clock::now;
 
 /// How long an answer to a datagram may take. One that never comes is an error, and the test's to judge.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -64,7 +65,8 @@ impl Client {
                 "ok".to_owned()
             }
             "done" => self.storm.as_ref().unwrap().done.load(Ordering::Relaxed).to_string(),
-            "calm" => self.storm.take().unwrap().stop(),
+            "calm" => self.storm.take().unwrap().counts(),
+            "record" => self.storm.take().unwrap().record(rest),
             other => panic!("no order {other}"),
         }
     }
@@ -134,42 +136,68 @@ fn heard(socket: &UdpSocket) -> Result<String> {
 struct Storm {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
-    answers: Arc<Mutex<BTreeMap<String, u64>>>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<Vec<Dial>>>,
+}
+
+/// One dial: when it began, when it was connected, and who answered.
+struct Dial {
+    began: u64,
+    connected: u64,
+    label: String,
 }
 
 impl Storm {
     /// `THREADS ADDRESS`.
     fn start(order: &str) -> Self {
         let (threads, addr) = order.split_once(' ').unwrap();
-        let storm = Self { stop: Arc::default(), done: Arc::default(), answers: Arc::default(), threads: Vec::new() };
+        let (stop, done): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
         let threads = (0..threads.parse().unwrap()).map(|_: u32| {
-            let (stop, done, answers) = (storm.stop.clone(), storm.done.clone(), storm.answers.clone());
-            let addr = addr.to_owned();
+            let (stop, done, addr) = (stop.clone(), done.clone(), addr.parse().unwrap());
             std::thread::spawn(move || {
+                let mut dials = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let label = dial(&addr).map_or_else(failure, |(label, stream)| {
-                        // No TIME_WAIT: a storm would use up the ports.
-                        let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
-                        let _ = stream.shutdown(Shutdown::Both);
-                        label
-                    });
-                    *answers.lock().entry(label).or_default() += 1;
+                    dials.push(Dial::at(addr));
                     done.fetch_add(1, Ordering::Relaxed);
                 }
+                dials
             })
         });
         let threads = threads.collect();
-        Self { threads, ..storm }
+        Self { stop, done, threads }
+    }
+
+    fn end(self) -> Vec<Dial> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     }
 
     /// Ends the storm: `label=count`, in the order of the labels.
-    fn stop(self) -> String {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().unwrap();
-        }
-        let answers = self.answers.lock();
-        answers.iter().map(|(label, count)| format!("{}={count} ", label.replace(' ', "-"))).collect()
+    fn counts(self) -> String {
+        let mut counts = BTreeMap::<String, u64>::new();
+        self.end().into_iter().for_each(|dial| *counts.entry(dial.label).or_default() += 1);
+        counts.into_iter().map(|(label, count)| format!("{}={count} ", label.replace(' ', "-"))).collect()
+    }
+
+    /// Ends the storm: writes each dial into a file, `began connected label`.
+    fn record(self, file: &str) -> String {
+        let line = |Dial { began, connected, label }| format!("{began} {connected} {}\n", label.replace(' ', "-"));
+        std::fs::write(file, self.end().into_iter().map(line).collect::<String>()).unwrap();
+        "ok".to_owned()
+    }
+}
+
+impl Dial {
+    fn at(addr: SocketAddr) -> Self {
+        let began = now();
+        let stream = TcpStream::connect(addr);
+        let connected = now();
+        let answer = |mut stream: TcpStream| {
+            let mut label = String::new();
+            stream.read_to_string(&mut label)?;
+            // No TIME_WAIT: a storm would use up the ports.
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+            Ok(label)
+        };
+        Self { began, connected, label: stream.and_then(answer).unwrap_or_else(failure) }
     }
 }

@@ -1,6 +1,14 @@
-//! The one place where tests wait.
+//! The one place where tests wait, and a clock that processes share.
 
 use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of the machine's monotonic clock, the same in every process.
+pub(crate) fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
 
 /// How long anything may take before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(20);

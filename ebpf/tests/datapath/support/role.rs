@@ -28,7 +28,8 @@ pub(crate) fn play() {
     std::process::exit(0);
 }
 
-/// Listens on `tcp ADDRESS LABEL` or `udp ADDRESS LABEL`, and answers every connection or datagram with the label.
+/// Listens on `tcp ADDRESS LABEL` or `udp ADDRESS LABEL`, and answers every connection or datagram with the label; a
+/// connection with the address that it reached, where the label is `@`.
 fn serve(line: &str) -> String {
     let [protocol, addr, label] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("no order {line}") };
     let (addr, label) = (addr.parse::<SocketAddr>().unwrap(), label.to_owned());
@@ -48,8 +49,12 @@ fn serve(line: &str) -> String {
 
 fn answer_connections(listener: &TcpListener, label: &str) {
     for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
         // The client may be gone already.
-        let _ = stream.unwrap().write_all(label.as_bytes());
+        let _ = match (label, stream.local_addr()) {
+            ("@", Ok(here)) => stream.write_all(here.to_string().as_bytes()),
+            _ => stream.write_all(label.as_bytes()),
+        };
     }
 }
 
