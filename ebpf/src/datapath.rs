@@ -3,6 +3,7 @@
 use std::mem::discriminant;
 use std::sync::atomic::Ordering;
 
+use tombolo_core::id::ClusterId;
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
     BackendId, BackendIndex, Contents, Limits, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
@@ -52,6 +53,10 @@ impl Executor for Datapath {
 
     fn connects(&self, backend: BackendIndex) -> u64 {
         self.maps.stats.get(backend.0 as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn erased_connects(&self, cluster: ClusterId) -> u64 {
+        self.maps.erased.get(usize::from(cluster.get())).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
     fn service_connects(&self, service: ServiceIndex) -> u64 {
@@ -259,6 +264,25 @@ mod tests {
                 prop_assert_eq!(verdicts(&kernel), verdicts(&memory));
             }
         }
+    }
+
+    #[test]
+    fn what_a_backend_counted_stays_with_its_cluster() {
+        let Some(mut kernel) = kernel() else { return };
+        let cluster = |n| ClusterId::new(n, MaxClusters::C511).unwrap();
+        let key = |n| BackendKey { cluster: cluster(n), ..backend(0) };
+        let put = |n, id| Op::PutBackend { index: BackendIndex(3), id: BackendId(id), backend: key(n) };
+        let mut run = |op, counted| {
+            kernel.execute(&Plan { ops: vec![op], ..Plan::default() }).unwrap();
+            kernel.maps.stats[3].fetch_add(counted, Ordering::Relaxed);
+            [1, 511].map(|n| kernel.erased_connects(cluster(n)))
+        };
+        assert_eq!(run(put(1, 7), 5), [0, 0]);
+        assert_eq!(run(Op::DeleteBackend { index: BackendIndex(3) }, 0), [5, 0]);
+        assert_eq!(run(put(511, 8), 2), [5, 0]);
+        assert_eq!(run(put(1, 9), 4), [5, 2], "a place that was not erased first");
+        assert_eq!(run(Op::DeleteBackend { index: BackendIndex(3) }, 0), [9, 2]);
+        assert_eq!(kernel.connects(BackendIndex(3)), 0);
     }
 
     #[test]

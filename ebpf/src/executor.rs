@@ -1,5 +1,6 @@
 //! What carries plans out, and can be read back.
 
+use tombolo_core::id::ClusterId;
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
     BackendId, BackendIndex, Contents, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
@@ -27,6 +28,9 @@ pub trait Executor: Send {
 
     /// How many connects, and sockets that sent datagrams without one, got this backend since it was put there.
     fn connects(&self, backend: BackendIndex) -> u64;
+
+    /// The same for all backends of a cluster that were erased, since the maps were made.
+    fn erased_connects(&self, cluster: ClusterId) -> u64;
 
     /// The same for a frontend, since it was put there.
     fn service_connects(&self, service: ServiceIndex) -> u64;

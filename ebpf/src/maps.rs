@@ -9,7 +9,8 @@ use aya::maps::{Map, MapData};
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{BackendId, BackendIndex, Limits, Op, ServiceEntry, ServiceIndex};
 use tombolo_ebpf_layout::{
-    Backend, CONTROLS, Control, FAULTS, FrontendKey, FrontendPlace, MemberKey, SKIP_LEVELS, ServiceValue, SwitchValue,
+    Backend, CLUSTERS, CONTROLS, Control, FAULTS, FrontendKey, FrontendPlace, MemberKey, SKIP_LEVELS, ServiceValue,
+    SwitchValue,
 };
 
 use crate::mapped::Words;
@@ -34,6 +35,7 @@ pub(crate) struct Maps {
     pub(crate) stats: Words,
     pub(crate) service_stats: Words,
     pub(crate) refused: Words,
+    pub(crate) erased: Words,
     pub(crate) faults: Words,
     control: Words,
 }
@@ -63,6 +65,7 @@ impl Maps {
             stats: words(ebpf, "stats", limits.backends, 1)?,
             service_stats: words(ebpf, "service_stats", limits.services, 1)?,
             refused: words(ebpf, "refused", limits.services, 1)?,
+            erased: words(ebpf, "erased", CLUSTERS, 1)?,
             faults: words(ebpf, "faults", FAULTS, 1)?,
             control: words(ebpf, "control", CONTROLS, 1)?,
         })
@@ -83,10 +86,13 @@ impl Maps {
     fn write_array(&self, op: &Op) -> Result<(), DatapathError> {
         match op {
             Op::PutBackend { index, id, backend } => {
+                self.settle(*index);
                 self.write_backend(*index, convert::backend(*id, backend).to_words());
-                self.stats[index.0 as usize].store(0, Ordering::Relaxed);
             }
-            Op::DeleteBackend { index } => self.write_backend(*index, [0; Backend::WORDS]),
+            Op::DeleteBackend { index } => {
+                self.settle(*index);
+                self.write_backend(*index, [0; Backend::WORDS]);
+            }
             Op::PutSlots { base, slots } => {
                 for (word, backend) in self.slots[base.0 as usize..].iter().zip(slots) {
                     word.store(backend.0.into(), Ordering::Relaxed);
@@ -99,6 +105,17 @@ impl Maps {
             Op::PutService { .. } | Op::DeleteService { .. } | Op::PutMember { .. } | Op::DeleteMember { .. } => {}
         }
         Ok(())
+    }
+
+    /// Takes what a place has counted to its cluster's account: another backend may follow there.
+    fn settle(&self, index: BackendIndex) {
+        let counted = self.stats[index.0 as usize].swap(0, Ordering::Relaxed);
+        if counted > 0
+            && let Some(backend) = self.backend(index.0)
+            && let Some(account) = self.erased.get(usize::from(backend.cluster))
+        {
+            account.fetch_add(counted, Ordering::Relaxed);
+        }
     }
 
     fn write_backend(&self, index: BackendIndex, words: [u64; Backend::WORDS]) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
+use tombolo_core::id::ClusterId;
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{
     BackendId, BackendIndex, Contents, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase, SwitchEntry,
@@ -117,6 +118,10 @@ impl Executor for MemoryDatapath {
     }
 
     fn connects(&self, _: BackendIndex) -> u64 {
+        0
+    }
+
+    fn erased_connects(&self, _: ClusterId) -> u64 {
         0
     }
 

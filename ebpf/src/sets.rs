@@ -1,8 +1,8 @@
 //! Which maps there are, how large each is, and the two sets in which they live and die.
 
 use tombolo_ebpf_layout::{
-    Affinity, AffinityKey, Backend, CONTROLS, FAULTS, FrontendKey, FrontendPlace, MemberKey, Reverse, SOCKETS_LAYOUT,
-    TABLES_LAYOUT, TRANSLATED, UnconnectedKey,
+    Affinity, AffinityKey, Backend, CLUSTERS, CONTROLS, FAULTS, FrontendKey, FrontendPlace, MemberKey, Reverse,
+    SOCKETS_LAYOUT, TABLES_LAYOUT, TRANSLATED, UnconnectedKey,
 };
 
 use crate::DatapathConfig;
@@ -96,7 +96,7 @@ const EVENTS: u32 = 1 << 20;
 pub(crate) const MOST_SKIPPED: u32 = 1024;
 
 /// All maps that have a name, except for the constants that the loader sets in a program.
-pub(crate) const MAPS: [MapShape; 17] = [
+pub(crate) const MAPS: [MapShape; 18] = [
     map("services", Set::Tables, HASH, size_of::<FrontendKey>(), 8, Entries::Services),
     map("frontends", Set::Tables, ARRAY, 4, size_of::<FrontendPlace>(), Entries::Services),
     map("switch", Set::Tables, ARRAY, 4, 8, Entries::Services),
@@ -106,6 +106,7 @@ pub(crate) const MAPS: [MapShape; 17] = [
     map("stats", Set::Tables, ARRAY, 4, 8, Entries::Backends),
     map("service_stats", Set::Tables, ARRAY, 4, 8, Entries::Services),
     map("refused", Set::Tables, ARRAY, 4, 8, Entries::Services),
+    map("erased", Set::Tables, ARRAY, 4, 8, Entries::Fixed(CLUSTERS)),
     map("faults", Set::Tables, ARRAY, 4, 8, Entries::Fixed(FAULTS)),
     map("control", Set::Tables, ARRAY, 4, 8, Entries::Fixed(CONTROLS)),
     map("skip", Set::Tables, HASH, 8, 8, Entries::Fixed(MOST_SKIPPED)),

@@ -49,6 +49,9 @@ pub enum Fault {
 /// How many kinds of fault there are.
 pub const FAULTS: u32 = 5;
 
+/// How many words `erased` has: one for each cluster id of the largest mesh.
+pub const CLUSTERS: u32 = 512;
+
 /// Positions of the `control` array: what the loader tells the programs while they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

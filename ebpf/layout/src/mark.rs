@@ -7,8 +7,8 @@ use core::mem::offset_of;
 
 use crate::packed::{BASE_BITS, COUNT_BITS, FLAG_BITS, FLAG_PASS, GENERATION_BITS, INDEX_BITS};
 use crate::{
-    Affinity, AffinityKey, Backend, CONTROLS, FAULTS, FlowEvent, FrontendKey, FrontendPlace, MemberKey, Reverse,
-    SKIP_LEVELS, ServiceValue, SwitchValue, TCP, TRANSLATED, UDP, UnconnectedKey,
+    Affinity, AffinityKey, Backend, CLUSTERS, CONTROLS, FAULTS, FlowEvent, FrontendKey, FrontendPlace, MemberKey,
+    Reverse, SKIP_LEVELS, ServiceValue, SwitchValue, TCP, TRANSLATED, UDP, UnconnectedKey,
 };
 
 /// Raised when a meaning changes that no size or offset shows.
@@ -17,7 +17,7 @@ const TABLES_REVISION: usize = 2;
 const SOCKETS_REVISION: usize = 1;
 
 /// Sizes, offsets and bit widths of what plans write, and of what the programs count and tell.
-const TABLES: [usize; 31] = [
+const TABLES: [usize; 32] = [
     TABLES_REVISION,
     size_of::<FrontendKey>(),
     size_of::<FrontendPlace>(),
@@ -39,6 +39,7 @@ const TABLES: [usize; 31] = [
     COUNT_BITS as usize,
     GENERATION_BITS as usize,
     FAULTS as usize,
+    CLUSTERS as usize,
     CONTROLS as usize,
     SKIP_LEVELS as usize,
     TCP as usize,

@@ -9,8 +9,8 @@ use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, RingBuf};
 use aya_ebpf::macros::btf_map;
 use tombolo_ebpf_layout::{
-    Affinity, AffinityKey, Backend, CONTROLS, Control, Fault, FlowEvent, FrontendKey, FrontendPlace, Maps, MemberKey,
-    Reverse, ServiceValue, SwitchValue, UnconnectedKey,
+    Affinity, AffinityKey, Backend, CLUSTERS, CONTROLS, Control, Fault, FlowEvent, FrontendKey, FrontendPlace, Maps,
+    MemberKey, Reverse, ServiceValue, SwitchValue, UnconnectedKey,
 };
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -46,6 +46,10 @@ static SERVICE_STATS: Array<u64, 1024, MMAPABLE> = Array::new();
 /// Connects refused because no backend serves, by service.
 #[btf_map(name = "refused")]
 static REFUSED: Array<u64, 1024, MMAPABLE> = Array::new();
+
+/// What `stats` had counted of backends that are erased, by cluster. The loader's own: no program looks at it.
+#[btf_map(name = "erased")]
+static ERASED: Array<u64, { CLUSTERS as usize }, MMAPABLE> = Array::new();
 
 /// What should never happen, by [`Fault`].
 #[btf_map(name = "faults")]
