@@ -34,7 +34,7 @@ fn lead(datapath: &mut Datapath, port: u16) {
 }
 
 /// The names below a folder, in their order.
-fn names(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn names(folder: &Path) -> Vec<PathBuf> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

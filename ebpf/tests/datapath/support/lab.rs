@@ -12,6 +12,7 @@ use tombolo_ebpf::{Datapath, DatapathConfig, DatapathError, Limits, cgroup2_moun
 
 use super::clock::until;
 use super::role::{MARK, ROLE};
+use super::trace::Traced;
 
 /// What all our namespaces and cgroups begin with; then the test's pid and a number.
 const PREFIX: &str = "tombolo-ebpf-test";
@@ -154,7 +155,8 @@ impl Lab {
         self.start_at("dial", Cgroup::Inside, other)
     }
 
-    fn start(&self, role: &str, cgroup: Cgroup) -> Peer {
+    /// A process of a role.
+    pub(crate) fn start(&self, role: &str, cgroup: Cgroup) -> Peer {
         self.start_at(role, cgroup, self)
     }
 
@@ -198,6 +200,19 @@ impl Peer {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         Self { child, input, output: BufReader::new(output) }
+    }
+
+    /// Gives an order, after which the process ends by itself, and kills it right before the `nth` of its calls that
+    /// change what outlives it; whether it got there.
+    pub(crate) fn killed_at(mut self, order: &str, nth: usize) -> bool {
+        let traced = Traced::seize(self.ask("thread").parse().unwrap());
+        writeln!(self.input, "{order}").unwrap();
+        let got_there = traced.runs_to_change(nth);
+        self.child.kill().unwrap();
+        traced.ended();
+        let status = self.child.wait().unwrap();
+        assert!(got_there || status.success(), "{order}: {status}");
+        got_there
     }
 
     /// Gives an order and waits for the answer.

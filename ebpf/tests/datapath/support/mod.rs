@@ -6,3 +6,4 @@ pub(crate) mod kernel;
 pub(crate) mod lab;
 pub(crate) mod plans;
 pub(crate) mod role;
+pub(crate) mod trace;

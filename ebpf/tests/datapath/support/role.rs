@@ -7,8 +7,9 @@ use std::io::{BufRead, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::client::Client;
+use crate::kills::live;
 
-/// Which role to play: `serve` or `dial`. Absent in the test itself.
+/// Which role to play: `serve`, `dial` or `live`. Absent in the test itself.
 pub(crate) const ROLE: &str = "TOMBOLO_TEST_ROLE";
 /// What an answer begins with.
 pub(crate) const MARK: &str = "tombolo> ";
@@ -21,6 +22,11 @@ pub(crate) fn play() {
         let line = line.unwrap();
         let answer = match role.as_str() {
             "serve" => serve(&line),
+            "live" if line == "thread" => rustix::thread::gettid().as_raw_nonzero().to_string(),
+            "live" => {
+                live(&line);
+                std::process::exit(0);
+            }
             _ => client.obey(&line),
         };
         writeln!(output, "\n{MARK}{answer}").unwrap();
