@@ -21,10 +21,11 @@ use tombolo_wire::own;
 use crate::admin::Admin;
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::datapath;
-use crate::driver::{Channels, Driver};
+use crate::datapath::{self, Opened};
+use crate::driver::{Begin, Channels, Driver};
 use crate::flows::FlowLog;
 use crate::health::{self, Metrics, Readiness};
+use crate::reaper;
 
 /// Questions and tickets that may wait.
 const QUEUE: usize = 64;
@@ -42,7 +43,7 @@ pub fn run(config: Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let (datapath, kind) = datapath::open(&config)?;
+    let Opened { executor, kind, sockets, remarks } = datapath::open(&config)?;
     let mut registry = Registry::with_prefix("tombolo_agent");
     let metrics = Metrics::register(&mut registry);
     let readiness = Arc::new(ArcSwap::from_pointee(Readiness { blockers: vec!["starting".to_owned()] }));
@@ -50,6 +51,11 @@ async fn serve(config: Config) -> Result<()> {
     let (ask, questions) = mpsc::channel(QUEUE);
     let (retired, retired_in) = mpsc::channel(QUEUE);
     let (grace_done, grace_over) = mpsc::channel(QUEUE);
+    let (reap, handed) = mpsc::channel(QUEUE);
+    let (skips_changed, skips) = mpsc::channel(1);
+    tasks.spawn(reaper::reap(sockets, handed, reaper::Metrics::register(&mut registry)));
+    let skip_cgroups = config.kernel.iter().flat_map(|kernel| kernel.skip_cgroups.clone()).collect();
+    tasks.spawn(datapath::watch_cgroups(skip_cgroups, skips_changed, stop.clone()));
     let admin = Listener::bind(&ListenAddr::Unix(config.admin_socket.clone()), None).await.context("--admin-socket")?;
     let flows = FlowLog::default();
     serve_admin(admin, Admin { ask, flows: flows.clone() }, &tasks, &stop);
@@ -63,13 +69,22 @@ async fn serve(config: Config) -> Result<()> {
     let session = tombolo_store::session(session_spec(&config), &tasks, stop.clone());
 
     let mesh = Mesh::new(config.node.clone(), config.cluster.clone(), config.id);
-    let tables = Tables::new(config.limits, BackendId(clock::boot_nanos()));
-    let driver = Driver::new(mesh, tables, datapath, kind, Clock::start(), readiness, metrics);
-    tracing::info!(cluster = %config.cluster, node = %config.node, datapath = kind.as_str(), "started");
-
-    let running = driver.run(Channels { session, grace_over, retired, questions }, stop.clone());
+    let found = executor.contents().context("reading what the maps hold")?;
+    let (tables, repairs) = Tables::adopt(config.limits, &found, BackendId(clock::boot_nanos()));
+    tracing::info!(
+        cluster = %config.cluster,
+        node = %config.node,
+        datapath = kind.as_str(),
+        frontends = found.services.len(),
+        repairs = repairs.ops.len(),
+        "started on what the maps hold"
+    );
+    let close_tcp_after = config.close_tcp_after;
+    let begin = Begin { mesh, tables, repairs, datapath: executor, kind, close_tcp_after, remarks };
+    let driver = Driver::new(begin, Clock::start(), readiness, metrics);
+    let running = driver.run(Channels { session, grace_over, retired, questions, skips, reap }, stop.clone());
     let outcome = tokio::select! {
-        outcome = running => outcome.context("the datapath failed; what the maps hold is unknown"),
+        outcome = running => outcome.map_err(anyhow::Error::from),
         signal = terminated() => signal,
     };
     stop.cancel();

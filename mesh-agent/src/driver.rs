@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::DatapathKind;
 use crate::feed::Feed;
 use crate::health::{Metrics, Readiness};
+use crate::reaper::{Leavers, Pairs};
 
 /// How many session events are applied before a plan is made, at most.
 const BATCH: usize = 1_024;
@@ -36,14 +38,38 @@ pub enum Question {
     Explain(ServiceKey, oneshot::Sender<Option<Explanation>>),
 }
 
+/// Why the driver ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// A plan was not carried out, so what the maps hold is unknown. The next life reads them back and goes on.
+    #[error("the datapath failed; the next start compares the maps with what they should hold")]
+    Datapath(#[from] DatapathError),
+    /// Nothing more will be heard of the mesh.
+    #[error("the session with the own store ended by itself, which is a defect")]
+    Session,
+}
+
+/// How far the tables are this life's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// They are as they were found. These repairs wait for the first complete plan.
+    Found(Plan),
+    /// The first complete plan was carried out.
+    Complete,
+}
+
 /// Everything that can happen to the driver.
 enum Event {
     Session(SessionEvent),
     /// A grace period is over for this ticket and those before it.
     Grace(Ticket),
     Question(Question),
-    /// The deadline of the feed.
+    /// Cgroups to leave alone came, went, or were made anew.
+    Skips,
+    /// A deadline has come.
     Tick,
+    /// The session ended, which it never does by itself.
+    SessionEnded,
     Stop,
 }
 
@@ -57,6 +83,28 @@ pub struct Channels {
     pub retired: mpsc::Sender<Ticket>,
     /// Readers.
     pub questions: mpsc::Receiver<Question>,
+    /// Says when cgroups to leave alone have changed.
+    pub skips: mpsc::Receiver<()>,
+    /// Who ends the sockets of backends that left.
+    pub reap: mpsc::Sender<Pairs>,
+}
+
+/// What a driver begins with.
+pub struct Begin {
+    /// What is known of the mesh.
+    pub mesh: Mesh,
+    /// What the maps hold, once the repairs are done.
+    pub tables: Tables,
+    /// What makes the maps consistent.
+    pub repairs: Plan,
+    /// Who carries plans out.
+    pub datapath: Box<dyn Executor>,
+    /// Which one that is.
+    pub kind: DatapathKind,
+    /// How long TCP connections to a backend that left go on; for ever when absent.
+    pub close_tcp_after: Option<Duration>,
+    /// What a person should know of this life.
+    pub remarks: Vec<String>,
 }
 
 /// The mesh, the tables, and who carries plans out.
@@ -70,8 +118,9 @@ pub struct Driver {
     dirty: BTreeSet<ServiceKey>,
     /// Services that found a map full; they are tried again when something is freed.
     full: BTreeMap<ServiceKey, Full>,
-    /// The first complete plan was carried out.
-    synced: bool,
+    stage: Stage,
+    leavers: Leavers,
+    remarks: Vec<String>,
     plans: u64,
     /// The youngest ticket that the grace task could not take yet.
     waiting_ticket: Option<Ticket>,
@@ -80,27 +129,21 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver with empty tables.
-    pub fn new(
-        mesh: Mesh,
-        tables: Tables,
-        datapath: Box<dyn Executor>,
-        kind: DatapathKind,
-        clock: Clock,
-        readiness: Arc<ArcSwap<Readiness>>,
-        metrics: Metrics,
-    ) -> Self {
-        let feed = Feed::new(mesh.cluster().clone());
+    /// A driver that has heard nothing yet.
+    pub fn new(begin: Begin, clock: Clock, readiness: Arc<ArcSwap<Readiness>>, metrics: Metrics) -> Self {
+        let Begin { mesh, tables, repairs, datapath, kind, close_tcp_after, remarks } = begin;
         Self {
+            feed: Feed::new(mesh.cluster().clone()),
             mesh,
             tables,
-            feed,
             datapath,
             kind,
             clock,
             dirty: BTreeSet::new(),
             full: BTreeMap::new(),
-            synced: false,
+            stage: Stage::Found(repairs),
+            leavers: Leavers::new(close_tcp_after),
+            remarks,
             plans: 0,
             waiting_ticket: None,
             readiness,
@@ -109,16 +152,18 @@ impl Driver {
     }
 
     /// Runs until stopped; an error of the datapath ends it, since what the maps hold is then unknown.
-    pub async fn run(mut self, mut channels: Channels, stop: CancellationToken) -> Result<(), DatapathError> {
+    pub async fn run(mut self, mut channels: Channels, stop: CancellationToken) -> Result<(), Ended> {
         loop {
             match self.next(&mut channels, &stop).await {
                 Event::Stop => return Ok(()),
+                Event::SessionEnded => return Err(Ended::Session),
                 Event::Session(event) => {
                     self.take(event);
                     self.drain(&mut channels.session);
                 }
                 Event::Grace(ticket) => self.reclaim(ticket)?,
                 Event::Question(question) => self.answer(question),
+                Event::Skips => self.skip()?,
                 Event::Tick => {
                     let now = self.clock.now();
                     let changes = self.feed.tick(now);
@@ -127,12 +172,13 @@ impl Driver {
             }
             self.carry_out()?;
             self.retire(&channels.retired);
+            self.leavers.hand_over(self.clock.now(), &self.tables, &channels.reap);
             self.publish();
         }
     }
 
     async fn next(&self, channels: &mut Channels, stop: &CancellationToken) -> Event {
-        let deadline = self.feed.deadline(self.clock.now());
+        let deadline = [self.feed.deadline(self.clock.now()), self.leavers.deadline()].into_iter().flatten().min();
         let tick = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(self.clock.instant(at)).await,
@@ -145,7 +191,8 @@ impl Driver {
             () = stop.cancelled() => Event::Stop,
             Some(ticket) = channels.grace_over.recv() => Event::Grace(ticket),
             Some(question) = channels.questions.recv() => Event::Question(question),
-            event = channels.session.recv() => event.map_or(Event::Stop, Event::Session),
+            Some(()) = channels.skips.recv() => Event::Skips,
+            event = channels.session.recv() => event.map_or(Event::SessionEnded, Event::Session),
             () = tick => Event::Tick,
         }
     }
@@ -177,12 +224,14 @@ impl Driver {
 
     /// Plans the dirty services and executes; before the first complete view it only collects.
     fn carry_out(&mut self) -> Result<(), DatapathError> {
-        if !self.synced {
+        if let Stage::Found(repairs) = &self.stage {
             if !self.feed.blockers(self.clock.now()).is_empty() {
                 return Ok(());
             }
-            self.synced = true;
-            tracing::info!(services = self.dirty.len(), "first complete view of the mesh");
+            let repairs = repairs.clone();
+            self.fill(&repairs)?;
+            self.stage = Stage::Complete;
+            return Ok(());
         }
         if self.dirty.is_empty() {
             return Ok(());
@@ -194,14 +243,39 @@ impl Driver {
                 self.full.retain(|service, _| !dirty.contains(service));
                 self.execute(&plan)
             }
-            Err(_) => self.one_by_one(desired),
+            Err(_) => self.one_by_one(&desired),
         }
     }
 
+    /// The first plan of all: from what was found to what should be, then the programs follow these tables.
+    fn fill(&mut self, repairs: &Plan) -> Result<(), DatapathError> {
+        self.dirty.clear();
+        let plans = self.plans;
+        self.execute(repairs)?;
+        let desired: Vec<Desired> = self.mesh.services().map(|spec| self.mesh.desired(&spec.key)).collect();
+        match self.tables.plan_all(&desired) {
+            Ok(plan) => self.execute(&plan)?,
+            Err(_) => {
+                self.one_by_one(&desired)?;
+                let rest = self.tables.settle(&desired);
+                self.execute(&rest)?;
+            }
+        }
+        self.datapath.commit()?;
+        let (repairs, plans) = (repairs.ops.len(), self.plans - plans);
+        tracing::info!(services = desired.len(), repairs, plans, "first complete view of the mesh");
+        Ok(())
+    }
+
+    /// Before the first plan it is left to that.
+    fn skip(&mut self) -> Result<(), DatapathError> {
+        if self.stage == Stage::Complete { self.datapath.commit() } else { Ok(()) }
+    }
+
     /// A map is full: whoever fits gets its tables all the same.
-    fn one_by_one(&mut self, desired: Vec<Desired>) -> Result<(), DatapathError> {
+    fn one_by_one(&mut self, desired: &[Desired]) -> Result<(), DatapathError> {
         for one in desired {
-            match self.tables.plan(std::slice::from_ref(&one)) {
+            match self.tables.plan(std::slice::from_ref(one)) {
                 Ok(plan) => {
                     self.full.remove(&one.service);
                     self.execute(&plan)?;
@@ -225,6 +299,7 @@ impl Driver {
         self.metrics.plans.inc();
         self.metrics.operations.inc_by(u64::try_from(plan.ops.len()).unwrap_or(u64::MAX));
         self.waiting_ticket = plan.retired.max(self.waiting_ticket);
+        self.leavers.left(&plan.left, self.clock.now());
         tracing::debug!(operations = plan.ops.len(), "plan carried out");
         Ok(())
     }
@@ -256,7 +331,8 @@ impl Driver {
     }
 
     fn blockers(&self) -> Vec<String> {
-        let waiting = if self.synced { Vec::new() } else { self.feed.blockers(self.clock.now()) };
+        let complete = self.stage == Stage::Complete;
+        let waiting = if complete { Vec::new() } else { self.feed.blockers(self.clock.now()) };
         let full = self.full.iter().map(|(service, full)| format!("{service}: {full}"));
         let unreadable = self.feed.unreadable().iter().map(|(key, problem)| format!("{key}: {problem}"));
         waiting.into_iter().chain(full).chain(unreadable).collect()
@@ -282,9 +358,9 @@ impl Driver {
             datapath: self.kind.as_str().into(),
             store_connected: self.feed.is_connected(),
             heartbeat_age_ms: self.feed.heartbeat_age_ms(now),
-            synced: self.synced,
+            synced: self.stage == Stage::Complete,
             blockers: self.blockers(),
-            remarks: Vec::new(),
+            remarks: self.remarks.clone(),
             peers: self.mesh.peers().map(|(name, state)| (name.clone(), state.clone())).collect(),
             frontends: counts.frontends,
             backends: counts.backends,

@@ -8,9 +8,12 @@
 mod admin;
 pub mod app;
 mod clock;
+pub mod commands;
 pub mod config;
 mod datapath;
 mod driver;
 mod feed;
 mod flows;
 mod health;
+mod reaper;
+mod snapshot;
