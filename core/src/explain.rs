@@ -3,11 +3,12 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::id::{Millis, ServiceKey};
 use crate::merge::Candidate;
-use crate::mesh::Mesh;
-use crate::model::{BackendKey, Frontend, Policy};
+use crate::mesh::{Mesh, Stale};
+use crate::model::{BackendKey, Frontend, OnStale, Policy};
 use crate::plan::Tables;
 use crate::report::{BackendExplanation, Explanation, FrontendExplanation, FrontendView, ServiceView, SlotView};
 use crate::select::{FrontendSelection, Selection, Verdict};
@@ -25,7 +26,7 @@ pub fn explain(mesh: &Mesh, tables: &Tables, service: &ServiceKey, now: Millis) 
         cluster: mesh.cluster().clone(),
         policy: selection.spec.policy.clone(),
         frontends: selection.frontends.iter().map(|f| frontend(&selection, f, tables, now)).collect(),
-        notes: notes(mesh, service, &selection),
+        notes: notes(mesh, service, &selection, now),
     })
 }
 
@@ -87,8 +88,16 @@ fn backend(c: &Candidate, verdict: Verdict, total: u64, policy: &Policy, now: Mi
     }
 }
 
-/// What the tables do not show: addresses claimed twice, here and elsewhere, and frontends that another Service has.
-fn notes(mesh: &Mesh, service: &ServiceKey, selection: &Selection) -> Vec<String> {
+/// What the tables do not show: silent peers, addresses claimed twice, here and elsewhere, and frontends that another
+/// Service has.
+fn notes(mesh: &Mesh, service: &ServiceKey, selection: &Selection, now: Millis) -> Vec<String> {
+    let policy = &selection.spec.policy;
+    let stale = mesh.stale(service, now).map(|stale| stale_note(&stale, policy.on_stale));
+    let raised = mesh.peers_of(service).filter_map(|(peer, state)| {
+        let asked = policy.stale_after_ms.filter(|asked| *asked < state.least_stale_ms)?;
+        let (asked, least) = (Seconds(asked), Seconds(state.least_stale_ms));
+        Some(format!("stale-after is {least} for {peer}, not {asked}: that is two and a half of its heartbeats"))
+    });
     let conflicts = selection.candidates.iter().filter_map(|c| {
         let winner = c.lost_to.as_ref()?;
         Some(format!("conflict: {} is claimed by {} and by {winner}, which has precedence", c.key, c.cluster))
@@ -100,5 +109,31 @@ fn notes(mesh: &Mesh, service: &ServiceKey, selection: &Selection) -> Vec<String
         .listed_elsewhere(service)
         .into_iter()
         .map(|(addr, other, cluster)| format!("address {addr} is also listed by {cluster} for {other}"));
-    conflicts.chain(taken).chain(elsewhere).collect()
+    stale.chain(raised).chain(conflicts).chain(taken).chain(elsewhere).collect()
+}
+
+fn stale_note(stale: &Stale<'_>, on_stale: OnStale) -> String {
+    let Stale { cluster, silent_ms, stale_after_ms } = *stale;
+    let silence = silent_ms.map_or("its heartbeat is gone".into(), |ms| format!("silent for {}", Seconds(ms)));
+    let bears = Seconds(stale_after_ms);
+    let effect = match on_stale {
+        OnStale::Keep => "kept as they are",
+        OnStale::LastResort => "a last resort",
+        OnStale::Drop => "dropped",
+    };
+    format!("{cluster} is stale for this service: {silence} (stale after {bears}); its backends are {effect}")
+}
+
+/// Milliseconds, printed as seconds with what they need behind the point.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, millis) = (self.0 / 1000, self.0 % 1000);
+        let behind = format!("{millis:03}");
+        match behind.trim_end_matches('0') {
+            "" => write!(f, "{whole} s"),
+            behind => write!(f, "{whole}.{behind} s"),
+        }
+    }
 }

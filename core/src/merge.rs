@@ -43,6 +43,8 @@ pub struct Candidate {
     pub zone: Option<SmolStr>,
     /// Kept only as a last resort.
     pub doubtful: bool,
+    /// Its cluster is stale for this service, which then drops it.
+    pub dropped: bool,
     /// The cluster that claims the same address, port and protocol with precedence.
     pub lost_to: Option<ClusterName>,
     /// The revision that brought it.
@@ -64,6 +66,8 @@ pub struct Piece<'a> {
     pub slice: &'a Slice,
     /// All of them are kept only as a last resort.
     pub doubtful: bool,
+    /// Their cluster is stale for this service, which then drops them.
+    pub dropped: bool,
     /// The revision that brought them.
     pub revision: i64,
     /// When that was.
@@ -118,6 +122,7 @@ fn candidate(piece: &Piece<'_>, endpoint: &Endpoint, number: &Number) -> Candida
         node: endpoint.node.clone(),
         zone: endpoint.zone.clone(),
         doubtful: piece.doubtful || endpoint.doubtful,
+        dropped: piece.dropped,
         lost_to: None,
         revision: piece.revision,
         since: piece.since,
@@ -148,10 +153,12 @@ fn target(c: &Candidate) -> (Addr, u16, Protocol) {
     (c.key.addr, c.key.port, c.key.protocol)
 }
 
-/// Claims of one address, port and protocol stand together; this cluster's first, then by cluster id.
+/// Claims of one address, port and protocol stand together: what is dropped last, for it takes nothing from anyone;
+/// this cluster's first, then by cluster id.
 fn by_claim(a: &Candidate, b: &Candidate) -> Ordering {
     target(a)
         .cmp(&target(b))
+        .then(a.dropped.cmp(&b.dropped))
         .then(a.origin.cmp(&b.origin))
         .then(a.key.cluster.cmp(&b.key.cluster))
         .then_with(|| a.cluster.cmp(&b.cluster))

@@ -3,6 +3,8 @@
 //! Changes come from the held view; each says whose tables may differ now. What is kept is what was said, and every
 //! answer is computed from that, so an answer cannot depend on the order in which things were said.
 
+mod peers;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -11,10 +13,14 @@ use smol_str::SmolStr;
 pub use crate::hold::Standing;
 use crate::id::{Addr, ClusterId, ClusterName, Millis, ServiceKey};
 use crate::merge::{self, Origin, Piece};
-use crate::model::{Frontend, Policy, Protocol, ServiceSpec, Slice};
+use crate::model::{Frontend, OnStale, Protocol, ServiceSpec, Slice};
 use crate::own::{ClusterInfo, MeshSlice, NodeInfo, PeerState};
 use crate::select::{self, Selection, View};
 use crate::tables::Desired;
+
+use peers::Peers;
+
+pub use peers::Stale;
 
 /// One change of the held view. A value of `None` is a removal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +68,7 @@ pub struct Mesh {
     info: Option<ClusterInfo>,
     node_info: NodeInfo,
     services: BTreeMap<ServiceKey, Service>,
-    peers: BTreeMap<ClusterName, PeerState>,
+    peers: Peers,
     /// Who last used each id: at most as many as the mesh has ids.
     names: BTreeMap<ClusterId, ClusterName>,
     /// Where each peer has slices: its removal costs what it brought.
@@ -99,7 +105,7 @@ impl Mesh {
             info: None,
             node_info: NodeInfo::default(),
             services: BTreeMap::new(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             brought: BTreeMap::new(),
             claims: BTreeMap::new(),
         }
@@ -133,7 +139,7 @@ impl Mesh {
                 });
                 self.set_remote(service, cluster, slice, said)
             }
-            Change::Peer(name, Some(state)) => self.set_peer(&name, state),
+            Change::Peer(name, Some(state)) => self.set_peer(&name, state, now),
             Change::Peer(name, None) => self.remove_peer(&name),
         }
     }
@@ -191,6 +197,20 @@ impl Mesh {
     /// The peers' states, ascending.
     pub fn peers(&self) -> impl Iterator<Item = (&ClusterName, &PeerState)> {
         self.peers.iter()
+    }
+
+    /// The peers that bring something to a local Service and are stale for it, ascending.
+    pub fn stale(&self, service: &ServiceKey, now: Millis) -> impl Iterator<Item = Stale<'_>> {
+        let known = self.services.get(service).and_then(|known| Some((known, &known.spec.as_ref()?.policy)));
+        known.into_iter().flat_map(move |(known, policy)| {
+            known.peers().filter_map(move |cluster| self.peers.stale(cluster, policy, now))
+        })
+    }
+
+    /// The peers that bring something to a Service, ascending, as far as their states are known.
+    pub fn peers_of(&self, service: &ServiceKey) -> impl Iterator<Item = (&ClusterName, &PeerState)> {
+        let peers = self.services.get(service).into_iter().flat_map(Service::peers);
+        peers.filter_map(|name| Some((name, self.peers.get(name)?)))
     }
 
     /// This cluster and its peers, once known.
@@ -297,15 +317,17 @@ impl Mesh {
         if matters { BTreeSet::from([service]) } else { BTreeSet::new() }
     }
 
-    /// All that a stale peer brought is doubtful, also what an earlier life of the mirror published as sure.
-    fn set_peer(&mut self, name: &ClusterName, state: PeerState) -> BTreeSet<ServiceKey> {
-        let stale = state.is_stale_for(&Policy::default());
-        let before = self.peers.insert(name.clone(), state).is_some_and(|b| b.is_stale_for(&Policy::default()));
-        if stale == before {
-            return BTreeSet::new();
-        }
+    /// Whether a peer is stale is each Service's own question, and so is what follows from it.
+    fn set_peer(&mut self, name: &ClusterName, state: PeerState, now: Millis) -> BTreeSet<ServiceKey> {
+        let before = self.peers.set(name.clone(), state, now);
+        let differs = |spec: &ServiceSpec| {
+            let was = before.as_ref().and_then(|state| peers::on_stale(state, &spec.policy));
+            let is = self.peers.on_stale(name, &spec.policy);
+            spec.policy.on_stale != OnStale::Keep && was != is
+        };
         let brought = self.brought.get(name).into_iter().flatten();
-        brought.filter(|key| self.services.get(*key).is_some_and(|known| known.spec.is_some())).cloned().collect()
+        let spec = |key| self.services.get(key).and_then(|known| known.spec.as_ref());
+        brought.filter(|key| spec(key).is_some_and(differs)).cloned().collect()
     }
 
     fn remove_peer(&mut self, name: &ClusterName) -> BTreeSet<ServiceKey> {
@@ -331,15 +353,27 @@ impl Mesh {
 
     fn pieces<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = Piece<'a>> {
         let local = service.local.values().map(|said| said.piece(&self.cluster, Origin::Local));
-        let stale = |cluster| self.peers.get(cluster).is_some_and(|peer| peer.is_stale_for(&Policy::default()));
+        let policy = service.spec.as_ref().map(|spec| &spec.policy);
         local.chain(service.remote.iter().map(move |((cluster, _), said)| {
             let piece = said.piece(cluster, Origin::Remote);
-            Piece { doubtful: piece.doubtful || stale(cluster), ..piece }
+            match policy.and_then(|policy| self.peers.on_stale(cluster, policy)) {
+                None | Some(OnStale::Keep) => piece,
+                Some(OnStale::LastResort) => Piece { doubtful: true, ..piece },
+                Some(OnStale::Drop) => Piece { dropped: true, ..piece },
+            }
         }))
     }
 
     fn addresses<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = (Addr, &'a ClusterName)> {
         self.pieces(service).flat_map(|piece| piece.slice.endpoints.iter().map(move |e| (e.addr, piece.cluster)))
+    }
+}
+
+impl Service {
+    /// Those that bring something, ascending.
+    fn peers(&self) -> impl Iterator<Item = &ClusterName> {
+        let mut last = None;
+        self.remote.keys().map(|(cluster, _)| cluster).filter(move |cluster| last.replace(*cluster) != Some(*cluster))
     }
 }
 
@@ -351,6 +385,7 @@ impl Said {
             origin,
             slice: &self.slice,
             doubtful: self.standing != Standing::Sure,
+            dropped: false,
             revision: self.revision,
             since: self.since,
         }

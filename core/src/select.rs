@@ -28,6 +28,8 @@ pub enum Rule {
     OtherPortName,
     /// `internalTrafficPolicy: Local`, and it runs elsewhere.
     NotOnThisNode,
+    /// Its cluster is stale for this Service, whose `on-stale` is `drop`.
+    StaleDropped,
     /// A cluster with precedence claims the same address, port and protocol.
     ConflictLost,
     /// It is a peer's, and the service is not global here.
@@ -180,12 +182,13 @@ impl fmt::Display for Rule {
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Serves,
         Self::OtherProtocol,
         Self::OtherFamily,
         Self::OtherPortName,
         Self::NotOnThisNode,
+        Self::StaleDropped,
         Self::ConflictLost,
         Self::NotGlobal,
         Self::AffinityLocalHasLocal,
@@ -204,6 +207,7 @@ impl Rule {
             Self::OtherFamily => "other-family",
             Self::OtherPortName => "other-port-name",
             Self::NotOnThisNode => "not-on-this-node",
+            Self::StaleDropped => "stale-dropped",
             Self::ConflictLost => "conflict-lost",
             Self::NotGlobal => "not-global",
             Self::AffinityLocalHasLocal => "affinity-local-has-local",

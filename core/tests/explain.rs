@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 use tombolo_core::explain::{explain, services};
 use tombolo_core::id::Millis;
 use tombolo_core::mesh::{Change, Mesh};
-use tombolo_core::model::{Affinity, BackendState, Endpoint, InternalTrafficPolicy, Policy};
+use tombolo_core::model::{Affinity, BackendState, Endpoint, InternalTrafficPolicy, OnStale, Policy};
 use tombolo_core::own::{PeerCounts, PeerSession, PeerState};
 use tombolo_core::plan::Tables;
 use tombolo_core::tables::{BackendId, Desired, Limits};
@@ -50,31 +50,108 @@ fn is(state: BackendState, e: Endpoint) -> Endpoint {
     Endpoint { state, ..e }
 }
 
-#[test]
-fn what_a_stale_peer_brought_is_doubtful() {
-    let mut mesh = mesh_after([
-        echo(|_| {}),
-        put_local("echo", vec![endpoint("10.0.0.1", "http:80")]),
-        put_remote("echo", ("ne", 1), vec![endpoint("10.1.0.1", "http:80")]),
-    ]);
-    let state = |silent_ms| PeerState {
+fn peer_state(silent_ms: u64) -> PeerState {
+    PeerState {
         id: None,
         session: PeerSession::Connecting,
         silent_ms,
         stale_after_ms: 30_000,
-        least_stale_ms: 0,
+        least_stale_ms: 12_500,
         detail: String::new(),
         counts: PeerCounts::default(),
+    }
+}
+
+/// `echo` in `we` and `ne`, with its policy edited.
+fn echo_of_two(edit: impl FnOnce(&mut Policy)) -> Mesh {
+    mesh_after([
+        echo(edit),
+        put_local("echo", vec![endpoint("10.0.0.1", "http:80")]),
+        put_remote("echo", ("ne", 1), vec![endpoint("10.1.0.1", "http:80")]),
+    ])
+}
+
+/// After a peer was silent for so long: how many services that concerns, and what serves.
+fn hear(mesh: &mut Mesh, silent_ms: u64) -> (usize, String) {
+    let dirty = mesh.apply(Change::Peer(cluster("ne"), Some(peer_state(silent_ms))), Millis(1000));
+    let serving = mesh.desired(&key("echo")).frontends.remove(0).1.backends;
+    (dirty.len(), serving.iter().map(|(backend, _)| backend.to_string()).collect::<Vec<_>>().join(" "))
+}
+
+const LOCAL: &str = "10.0.0.1:80/TCP";
+const BOTH: &str = "10.0.0.1:80/TCP 10.1.0.1:80/TCP";
+
+#[test]
+fn what_a_stale_peer_brought_is_doubtful() {
+    let mut mesh = echo_of_two(|_| {});
+    assert_eq!(hear(&mut mesh, 0), (0, BOTH.to_owned()));
+    assert_eq!(hear(&mut mesh, 29_999), (0, BOTH.to_owned()));
+    assert_eq!(hear(&mut mesh, 30_000), (1, LOCAL.to_owned()));
+    assert_eq!(hear(&mut mesh, 31_000), (0, LOCAL.to_owned()));
+    assert_eq!(hear(&mut mesh, u64::MAX), (0, LOCAL.to_owned()));
+    assert_eq!(hear(&mut mesh, 0), (1, BOTH.to_owned()));
+}
+
+#[test]
+fn each_service_says_when_a_peer_is_stale_for_it() {
+    let mut patient = echo_of_two(|p| p.stale_after_ms = Some(60_000));
+    assert_eq!(hear(&mut patient, 30_000), (0, BOTH.to_owned()));
+    assert_eq!(hear(&mut patient, 60_000), (1, LOCAL.to_owned()));
+    let mut hasty = echo_of_two(|p| p.stale_after_ms = Some(1));
+    assert_eq!(hear(&mut hasty, 10_000), (0, BOTH.to_owned()));
+    assert_eq!(hear(&mut hasty, 12_500), (1, LOCAL.to_owned()));
+    let mut kept = echo_of_two(|p| p.on_stale = OnStale::Keep);
+    assert_eq!(hear(&mut kept, u64::MAX), (0, BOTH.to_owned()));
+    let mut dropped = echo_of_two(|p| p.on_stale = OnStale::Drop);
+    assert_eq!(hear(&mut dropped, 30_000), (1, LOCAL.to_owned()));
+    assert_eq!(hear(&mut dropped, 0), (1, BOTH.to_owned()));
+    let unused = mesh_after([put_remote("echo", ("ne", 1), vec![endpoint("10.1.0.1", "http:80")])]);
+    assert_eq!(unused.clone().apply(Change::Peer(cluster("ne"), Some(peer_state(30_000))), Millis(0)).len(), 0);
+    assert_eq!(unused.stale(&key("echo"), Millis(0)).count(), 0);
+}
+
+#[test]
+fn what_is_stale_is_explained() {
+    let explained = |mut mesh: Mesh, states: &[(u64, u64)], now: u64, expected: Expect| {
+        for (at, silent_ms) in states {
+            mesh.apply(Change::Peer(cluster("ne"), Some(peer_state(*silent_ms))), Millis(*at));
+        }
+        let tables = tables(&[mesh.desired(&key("echo"))]);
+        let explanation = explain(&mesh, &tables, &key("echo"), Millis(now)).unwrap();
+        let rules: Vec<_> = explanation.frontends[0].backends.iter().map(|b| b.rule.as_str()).collect();
+        expected.assert_eq(&format!("{}\n{}\n", rules.join(" "), explanation.notes.join("\n")));
     };
-    let mut say = |silent_ms| {
-        let dirty = mesh.apply(Change::Peer(cluster("ne"), Some(state(silent_ms))), Millis(1));
-        let serving = mesh.desired(&key("echo")).frontends.remove(0).1.backends;
-        (dirty.len(), serving.iter().map(|(backend, _)| backend.to_string()).collect::<Vec<_>>().join(" "))
+    let after = [(1000, 30_000), (5000, 30_000)];
+    explained(echo_of_two(|_| {}), &after, 13_345, expect![[r#"
+        serves doubtful
+        ne is stale for this service: silent for 42.345 s (stale after 30 s); its backends are a last resort
+    "#]]);
+    explained(echo_of_two(|p| p.on_stale = OnStale::Keep), &[(1000, 30_000), (1000, u64::MAX)], 2000, expect![[r#"
+        serves serves
+        ne is stale for this service: its heartbeat is gone (stale after 30 s); its backends are kept as they are
+    "#]]);
+    let dropped = |p: &mut Policy| {
+        p.on_stale = OnStale::Drop;
+        p.stale_after_ms = Some(10);
     };
-    assert_eq!(say(0), (0, "10.0.0.1:80/TCP 10.1.0.1:80/TCP".to_owned()));
-    assert_eq!(say(30_000), (1, "10.0.0.1:80/TCP".to_owned()));
-    assert_eq!(say(31_000), (0, "10.0.0.1:80/TCP".to_owned()));
-    assert_eq!(say(0), (1, "10.0.0.1:80/TCP 10.1.0.1:80/TCP".to_owned()));
+    explained(echo_of_two(dropped), &[(1000, 12_500)], 1000, expect![[r#"
+        serves stale-dropped
+        ne is stale for this service: silent for 12.5 s (stale after 12.5 s); its backends are dropped
+        stale-after is 12.5 s for ne, not 0.01 s: that is two and a half of its heartbeats
+    "#]]);
+    explained(echo_of_two(dropped), &[(1000, 12_500), (2000, 0)], 3000, expect![[r#"
+        serves serves
+        stale-after is 12.5 s for ne, not 0.01 s: that is two and a half of its heartbeats
+    "#]]);
+    // What is dropped takes its address from nobody.
+    let mut conflict = echo_of_two(dropped);
+    conflict.apply(put_remote("echo", ("fc", 3), vec![endpoint("10.1.0.1", "http:80")]), Millis(0));
+    explained(conflict, &[(1000, 12_500)], 1000, expect![[r#"
+        serves serves stale-dropped
+        ne is stale for this service: silent for 12.5 s (stale after 12.5 s); its backends are dropped
+        stale-after is 12.5 s for ne, not 0.01 s: that is two and a half of its heartbeats
+        conflict: 10.1.0.1:80/TCP is claimed by ne and by fc, which has precedence
+    "#]]);
 }
 
 #[test]
@@ -278,7 +355,9 @@ fn services_are_listed_with_their_installed_tables() {
                     "slots": 1,
                     "connects": null
                   }
-                ]
+                ],
+                "connects": null,
+                "refused": null
               }
             ]
           }

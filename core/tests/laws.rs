@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tombolo_core::explain::explain;
 use tombolo_core::id::{Millis, ServiceKey};
 use tombolo_core::mesh::{Change, Mesh};
-use tombolo_core::model::{BackendKey, BackendState, InternalTrafficPolicy};
+use tombolo_core::model::{BackendKey, BackendState, InternalTrafficPolicy, OnStale};
 use tombolo_core::plan::Tables;
 use tombolo_core::select::{self, Rule, Selection, View};
 use tombolo_core::tables::{BackendId, Desired, Limits};
@@ -20,6 +20,7 @@ enum Thing {
     Service(ServiceKey),
     Local(ServiceKey, String),
     Remote(ServiceKey, String, String),
+    Peer(String),
     Other,
 }
 
@@ -30,12 +31,17 @@ fn thing(change: &Change) -> Thing {
         Change::Remote { service, cluster, slice, .. } => {
             Thing::Remote(service.clone(), cluster.to_string(), slice.to_string())
         }
-        Change::Cluster(_) | Change::Peer(..) | Change::Node(_) => Thing::Other,
+        Change::Peer(peer, _) => Thing::Peer(peer.to_string()),
+        Change::Cluster(_) | Change::Node(_) => Thing::Other,
     }
 }
 
 fn of_peer(change: &Change, peer: &str) -> bool {
-    matches!(change, Change::Remote { cluster, .. } if cluster.as_str() == peer)
+    match change {
+        Change::Remote { cluster, .. } => cluster.as_str() == peer,
+        Change::Peer(name, Some(_)) => name.as_str() == peer,
+        _ => false,
+    }
 }
 
 fn is_removal(change: &Change) -> bool {
@@ -118,6 +124,34 @@ proptest! {
     }
 
     #[test]
+    fn a_stale_peer_that_is_dropped_is_as_if_it_were_gone(history in generate::history()) {
+        let mesh = mesh_after(history.clone());
+        for selection in answers(&mesh).into_iter().flatten() {
+            let key = &selection.spec.key;
+            let stale: Vec<_> = mesh.stale(key, Millis(0)).map(|stale| stale.cluster.clone()).collect();
+            if selection.spec.policy.on_stale == OnStale::Drop {
+                let mut without = mesh.clone();
+                for peer in stale {
+                    without.apply(Change::Peer(peer, None), Millis(0));
+                }
+                prop_assert_eq!(mesh.desired(key), without.desired(key));
+            }
+        }
+    }
+
+    #[test]
+    fn a_stale_peer_that_is_kept_is_as_if_it_were_fresh(history in generate::history()) {
+        let states = |c: &Change| matches!(c, Change::Peer(_, Some(_)));
+        let (mesh, fresh) = (mesh_after(history.clone()), mesh_after(history.into_iter().filter(|c| !states(c))));
+        for key in keys() {
+            let kept = mesh.select(&key).is_some_and(|s| s.spec.policy.on_stale == OnStale::Keep);
+            if kept || mesh.stale(&key, Millis(0)).next().is_none() {
+                prop_assert_eq!(mesh.select(&key), fresh.select(&key));
+            }
+        }
+    }
+
+    #[test]
     fn no_backend_outside_the_filter_serves(history in generate::history()) {
         for selection in answers(&mesh_after(history)).into_iter().flatten() {
             let policy = &selection.spec.policy;
@@ -127,7 +161,7 @@ proptest! {
                     prop_assert_eq!(c.key.protocol, f.frontend.protocol);
                     prop_assert_eq!(c.key.addr.family(), f.frontend.addr.family());
                     prop_assert!(matches!(state, BackendState::Active | BackendState::Terminating));
-                    prop_assert!(c.lost_to.is_none() && c.weight > 0);
+                    prop_assert!(c.lost_to.is_none() && c.weight > 0 && !c.dropped);
                     prop_assert!(policy.reach.is_global() || c.cluster.as_str() == "we");
                     if policy.internal_traffic_policy == InternalTrafficPolicy::Local && let Some(node) = &c.node {
                         prop_assert_eq!((node.as_str(), c.cluster.as_str()), ("n1", "we"));

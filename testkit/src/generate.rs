@@ -14,7 +14,7 @@ use tombolo_core::model::{
     Affinity, BackendState, Endpoint, InternalTrafficPolicy, NoBackend, OnStale, Policy, Port, Protocol, Reach,
     ServiceSpec, Slice,
 };
-use tombolo_core::own::MeshSlice;
+use tombolo_core::own::{MeshSlice, PeerCounts, PeerSession, PeerState};
 
 use crate::fixture::{DOUBTFUL, addr, cluster, id, key};
 
@@ -39,7 +39,22 @@ pub fn change() -> impl Strategy<Value = Change> {
         4 => local(),
         6 => remote(),
         1 => peer().prop_map(|(name, _)| Change::Peer(name, None)),
+        3 => (peer(), peer_state()).prop_map(|((name, _), state)| Change::Peer(name, Some(state))),
     ]
+}
+
+/// Fresh, silent for about as long as some Services bear, or without a heartbeat.
+fn peer_state() -> impl Strategy<Value = PeerState> {
+    let silent_ms = select(vec![0, 9_999, 10_000, 30_000, 59_999, 60_000, u64::MAX]);
+    (silent_ms, select(vec![0, 12_500, 60_000])).prop_map(|(silent_ms, least_stale_ms)| PeerState {
+        id: None,
+        session: PeerSession::Ready,
+        silent_ms,
+        stale_after_ms: 30_000,
+        least_stale_ms,
+        detail: String::new(),
+        counts: PeerCounts::default(),
+    })
 }
 
 fn local() -> impl Strategy<Value = Change> {

@@ -7,8 +7,8 @@ use tombolo_core::hold::Standing;
 use tombolo_core::id::{ClusterId, ClusterName, ServiceKey};
 use tombolo_core::mesh::Change;
 use tombolo_core::model::{
-    Affinity, BackendKey, BackendState, Endpoint, Frontend, InternalTrafficPolicy, Port, Protocol, Reach, ServiceSpec,
-    Slice,
+    Affinity, BackendKey, BackendState, Endpoint, Frontend, InternalTrafficPolicy, OnStale, Port, Protocol, Reach,
+    ServiceSpec, Slice,
 };
 
 /// All that was said, in order, and who listens.
@@ -116,11 +116,16 @@ impl World {
     /// Every claim once: of several by one cluster the best, with the names of all.
     fn claims(&self, spec: &ServiceSpec) -> Vec<Claim> {
         let mut claims: Vec<Claim> = Vec::new();
-        for (local, cluster, slice, standing) in self.slices(&spec.key) {
+        for (peer, (local, cluster, slice, standing)) in self.slices(&spec.key) {
+            let stale = peer.is_some_and(|peer| self.is_stale(&peer, spec));
+            if stale && spec.policy.on_stale == OnStale::Drop {
+                continue;
+            }
             for endpoint in &slice.endpoints {
                 for port in endpoint.ports.iter() {
                     let key = BackendKey { addr: endpoint.addr, port: port.number, protocol: port.protocol, cluster };
-                    let doubtful = endpoint.doubtful || standing != Standing::Sure;
+                    let last_resort = stale && spec.policy.on_stale == OnStale::LastResort;
+                    let doubtful = endpoint.doubtful || standing != Standing::Sure || last_resort;
                     let idle = endpoint.weight == 0;
                     let said = if idle { BackendState::Maintenance } else { endpoint.state };
                     let claim = Claim {
@@ -139,8 +144,23 @@ impl World {
         claims
     }
 
-    /// The last word on each slice, in the order of the slices' names, unless its peer was removed since.
-    fn slices(&self, service: &ServiceKey) -> Vec<SaidSlice> {
+    /// By the last word on it, a peer has been silent for as long as this Service bears, and no less than it must.
+    fn is_stale(&self, peer: &ClusterName, spec: &ServiceSpec) -> bool {
+        let mut last = None;
+        for change in &self.said {
+            if let Change::Peer(name, state) = change
+                && name == peer
+            {
+                last.clone_from(state);
+            }
+        }
+        let Some(state) = last else { return false };
+        let bears = spec.policy.stale_after_ms.unwrap_or(state.stale_after_ms);
+        state.silent_ms > 0 && state.silent_ms >= bears && state.silent_ms >= state.least_stale_ms
+    }
+
+    /// The last word on each slice, with its peer, in the order of the slices' names, unless its peer was removed since.
+    fn slices(&self, service: &ServiceKey) -> Vec<(Option<ClusterName>, SaidSlice)> {
         let mut last: BTreeMap<(Option<ClusterName>, String), SaidSlice> = BTreeMap::new();
         for change in &self.said {
             match change {
@@ -161,7 +181,7 @@ impl World {
                 _ => {}
             }
         }
-        last.into_values().collect()
+        last.into_iter().map(|((peer, _), said)| (peer, said)).collect()
     }
 }
 

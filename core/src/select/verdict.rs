@@ -40,6 +40,8 @@ fn filter(view: &View<'_>, c: &Candidate) -> Option<Rule> {
         Some(Rule::OtherFamily)
     } else if names_differ {
         Some(Rule::OtherPortName)
+    } else if c.dropped {
+        Some(Rule::StaleDropped)
     } else if c.lost_to.is_some() {
         Some(Rule::ConflictLost)
     } else if view.policy.internal_traffic_policy == InternalTrafficPolicy::Local && elsewhere(view, c) {
