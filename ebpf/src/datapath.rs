@@ -31,19 +31,7 @@ impl Executor for Datapath {
     }
 
     fn contents(&self) -> Result<Contents, DatapathError> {
-        let services = self.maps.services()?;
-        let table = |(_, entry): &(Frontend, ServiceEntry)| {
-            let switch = self.read_switch(entry.index);
-            (entry.index, (switch, self.read_slots(SlotBase(switch.base), switch.count)))
-        };
-        let place = |(_, entry): &(Frontend, ServiceEntry)| Some((entry.index, self.read_frontend(entry.index)?));
-        Ok(Contents {
-            frontends: services.iter().filter_map(place).collect(),
-            tables: services.iter().map(table).collect(),
-            services,
-            backends: self.maps.backends(),
-            members: self.maps.members()?,
-        })
+        self.maps.tables.contents()
     }
 
     fn commit(&mut self) -> Result<(), DatapathError> {
@@ -83,28 +71,27 @@ impl Executor for Datapath {
     }
 
     fn read_service(&self, frontend: &Frontend) -> Result<Option<ServiceEntry>, DatapathError> {
-        Ok(self.maps.service(frontend)?.map(convert::service_entry))
+        Ok(self.maps.tables.service(frontend)?.map(convert::service_entry))
     }
 
     fn read_frontend(&self, service: ServiceIndex) -> Option<Frontend> {
-        convert::frontend(&self.maps.frontend(service)?)
+        convert::frontend(&self.maps.tables.frontend(service)?)
     }
 
     fn read_member(&self, service: ServiceIndex, id: BackendId) -> Result<Option<BackendIndex>, DatapathError> {
-        self.maps.member(service, id)
+        self.maps.tables.member(service, id)
     }
 
     fn read_switch(&self, service: ServiceIndex) -> SwitchEntry {
-        self.maps.switch(service.0).map(convert::switch_entry).unwrap_or_default()
+        self.maps.tables.switch(service)
     }
 
     fn read_slots(&self, base: SlotBase, count: u32) -> Vec<BackendIndex> {
-        let slots = self.maps.slots.iter().skip(base.0 as usize).take(count as usize);
-        slots.map(|word| BackendIndex(word.load(Ordering::Relaxed) as u32)).collect()
+        self.maps.tables.slots(base, count)
     }
 
     fn read_backend(&self, backend: BackendIndex) -> Option<(BackendId, BackendKey)> {
-        convert::backend_key(&self.maps.backend(backend.0)?)
+        convert::backend_key(&self.maps.tables.backend(backend.0)?)
     }
 }
 

@@ -29,6 +29,7 @@ mod runs;
 mod sets;
 mod sockets;
 mod sys;
+mod tables;
 mod uninstall;
 
 pub use attach::Place;

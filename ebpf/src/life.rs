@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader};
-use tombolo_core::tables::Limits;
+use tombolo_core::tables::{Contents, Limits};
 
 use crate::attach::{self, Loaded, Place, Target};
 use crate::maps::Maps;
-use crate::pins::{self, Found, Pins};
+use crate::pins::{self, Found, Live, Pins};
 use crate::requirements::requirements;
 use crate::sets::{MAPS, Set};
+use crate::tables::{Tables, plan_of};
 use crate::{AfterOthers, Datapath, DatapathError, Executor, Foreign, cgroups, grace_period, object};
 
 /// Where to attach, where to pin, and how large the maps are.
@@ -72,7 +73,7 @@ pub(crate) struct Life {
 
 impl Datapath {
     /// Loads the programs with the maps that an earlier datapath of the same layout and sizes has pinned, else with new
-    /// ones.
+    /// ones, which begin with what the old ones hold.
     ///
     /// What runs is not changed: pinned links go on with their programs and maps until [`crate::Executor::commit`]. Only
     /// where no link is pinned and the tables are new, the programs are attached at once.
@@ -82,18 +83,45 @@ impl Datapath {
             return Err(DatapathError::Missing(missing));
         }
         let (target, pins) = (Target::open(config)?, Pins::open(&config.pins)?);
-        let nothing_runs = !pins.links()?.iter().any(|live| target.is_run_by(live));
+        let mut links = pins.links()?;
+        links.retain(|live| target.is_run_by(live));
+        let nothing_runs = links.is_empty();
         let tables = prepare(&pins, config, nothing_runs)?;
         let (mut ebpf, maps) = load(config, Some(&pins))?;
         let programs = attach::load(&mut ebpf)?;
         let life = Life { config: config.clone(), pins, target, programs };
         let mut datapath = Self { maps, limits: config.limits, life };
-        // Tables of an earlier life that nobody follows may be old: they are repaired first.
-        if nothing_runs && tables == Found::Nothing {
-            datapath.commit()?;
+        match tables {
+            // What an earlier life left and nobody follows may be old: it is repaired first.
+            Found::Whole => {}
+            Found::Nothing if nothing_runs => datapath.commit()?,
+            Found::Nothing => datapath.take_over(&links)?,
         }
         tracing::info!(cgroup = %config.cgroup.display(), pins = %config.pins.display(), ?tables, nothing_runs, "datapath open");
         Ok(datapath)
+    }
+
+    /// Begins new tables with what those hold that programs follow, so that services keep their indexes and backends their
+    /// identities: by these a sticky client is remembered. Tables that are written otherwise, or that do not fit, are not
+    /// taken over.
+    fn take_over(&mut self, links: &[Live]) -> Result<(), DatapathError> {
+        let live = links.iter().filter(|live| live.hook.translates()).flat_map(|live| &live.program.maps);
+        let (live, mut found) = (live.copied().collect(), None);
+        for folder in self.life.pins.readable(&self.life.config)? {
+            found = found.or(Tables::pinned(&folder, &live)?);
+        }
+        let contents = found.map(|tables| tables.contents()).transpose()?;
+        let Limits { services, members, .. } = self.limits;
+        let fits = |c: &Contents| c.services.len() <= services as usize && c.members.len() <= members as usize;
+        match contents.filter(fits).map(|contents| self.execute(&plan_of(&contents))) {
+            Some(Ok(())) => tracing::info!("new tables, with what the old ones hold"),
+            Some(Err(error @ (DatapathError::Outside { .. } | DatapathError::Unfit(_)))) => {
+                tracing::warn!(%error, "new and empty tables: sticky clients may move once");
+            }
+            Some(Err(error)) => return Err(error),
+            None => tracing::warn!("new and empty tables: the old ones cannot be read. Sticky clients may move once"),
+        }
+        Ok(())
     }
 
     /// Where the programs run among others on the cgroup.

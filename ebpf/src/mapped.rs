@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -34,6 +34,13 @@ impl Words {
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, len })
     }
+}
+
+/// A value of several words; `None` outside the map.
+pub(crate) fn load<const N: usize>(map: &Words, index: u32) -> Option<[u64; N]> {
+    let (places, _) = map.as_chunks::<N>();
+    let words = places.get(index as usize)?;
+    Some(words.each_ref().map(|word| word.load(Ordering::Relaxed)))
 }
 
 impl Deref for Words {

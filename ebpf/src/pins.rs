@@ -113,6 +113,13 @@ impl Pins {
         Ok(Found::Nothing)
     }
 
+    /// The folders of other tables than these whose contents this program can read.
+    pub(crate) fn readable(&self, config: &DatapathConfig) -> Result<Vec<PathBuf>, DatapathError> {
+        let (own, readable) = (Set::Tables.folder(config), Set::Tables.readable());
+        let entries = entries(&self.folder)?.into_iter();
+        Ok(entries.filter(|(name, _)| *name != own && name.starts_with(&readable)).map(|(_, path)| path).collect())
+    }
+
     /// The folders of other layouts or sizes than these, of both sets.
     pub(crate) fn others(&self, config: &DatapathConfig) -> Result<Vec<(Set, PathBuf)>, DatapathError> {
         let mut others = Vec::new();

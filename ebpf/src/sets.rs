@@ -1,8 +1,8 @@
 //! Which maps there are, how large each is, and the two sets in which they live and die.
 
 use tombolo_ebpf_layout::{
-    Affinity, AffinityKey, Backend, CLUSTERS, CONTROLS, FAULTS, FrontendKey, FrontendPlace, MemberKey, Reverse,
-    SOCKETS_LAYOUT, TABLES_LAYOUT, TRANSLATED, UnconnectedKey,
+    Address, Affinity, AffinityKey, Backend, CLUSTERS, CONTROLS, FAULTS, FrontendKey, FrontendPlace, MemberKey,
+    Reverse, SOCKETS_LAYOUT, ServiceValue, SwitchValue, TABLES_LAYOUT, TRANSLATED, UnconnectedKey,
 };
 
 use crate::DatapathConfig;
@@ -33,6 +33,14 @@ impl Set {
         MAPS.iter().filter(move |map| map.set == self)
     }
 
+    /// What the names of its folders begin with whose contents can be read by this program.
+    pub(crate) fn readable(self) -> String {
+        match self {
+            Self::Tables => format!("{}{:08x}-", self.prefix(), writing()),
+            Self::Sockets => self.prefix().to_owned(),
+        }
+    }
+
     /// The name of its folder: another layout or another size is another folder.
     pub(crate) fn folder(self, config: &DatapathConfig) -> String {
         let layout = match self {
@@ -40,8 +48,8 @@ impl Set {
             Self::Sockets => SOCKETS_LAYOUT,
         };
         let sizes = self.maps().map(|map| u64::from(map.entries.of(config)));
-        let hash = sizes.fold(layout, |hash, size| (hash ^ size).wrapping_mul(0x0000_0100_0000_01b3));
-        format!("{}{hash:016x}", self.prefix())
+        let hash = sizes.fold(layout, step);
+        format!("{}{hash:016x}", self.readable())
     }
 }
 
@@ -123,6 +131,26 @@ pub(crate) const MAPS: [MapShape; 18] = [
     ),
     map("affinity", Set::Sockets, LRU_HASH, size_of::<AffinityKey>(), size_of::<Affinity>(), Entries::Affinities),
 ];
+
+/// How tables are written: what a sample of each value looks like. Another layout may write the same, as one with one
+/// more counter does; then what an earlier datapath wrote can be read.
+fn writing() -> u32 {
+    let frontend = FrontendKey::new(Address::from_octets(*b"0123456789abcdef"), 0x1234, 0x56);
+    let backend = Backend::new(0x0123_4567_89ab_cdef, frontend.addr(), 0x1234, 0x56, 0x789);
+    let service = ServiceValue::new(0x00ab_cdef, true, 0x1234_5678).map_or(0, ServiceValue::to_raw);
+    let switch = SwitchValue::new(0x89ab_cdef, 0x4_5678, 0x123).map_or(0, SwitchValue::to_raw);
+    let member = MemberKey::new(0x89ab_cdef, 0x0123_4567_89ab_cdef).to_bytes();
+    let words = [&backend.to_words()[..], &FrontendPlace::to_words(&frontend), &[service, switch]].concat();
+    let words = words.into_iter().flat_map(u64::to_ne_bytes);
+    let bytes = frontend.to_bytes().into_iter().chain(member).chain(words);
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| step(hash, byte.into()));
+    (hash >> 32) as u32 ^ hash as u32
+}
+
+/// FNV-1a.
+fn step(hash: u64, word: u64) -> u64 {
+    (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3)
+}
 
 const fn map(name: &'static str, set: Set, kind: u32, key: usize, value: usize, entries: Entries) -> MapShape {
     MapShape { name, set, kind, key, value, entries }

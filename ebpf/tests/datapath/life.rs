@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{MapInfo, loaded_maps};
 use aya::programs::{loaded_links, loaded_programs};
-use tombolo_core::tables::{BackendIndex, ServiceIndex, SwitchEntry};
+use tombolo_core::tables::{BackendIndex, Contents, ServiceIndex, SwitchEntry};
 use tombolo_ebpf::{Datapath, DatapathError, Executor, Faults, Relation, RunStats, State, probe, uninstall};
 
 use crate::support::clock::until;
 use crate::support::lab::{Cgroup, Lab};
-use crate::support::plans::{addr, simple};
+use crate::support::plans::{addr, backend, member, plan, simple, slots, sticky, switch};
 
 const VIP: &str = "10.96.0.10:80";
 const ALDERAAN: &str = "alderaan 10.96.0.10:80";
@@ -74,9 +74,11 @@ fn other_sizes_are_new_tables_and_the_sockets_go_on() {
     let Some(mut lab) = lab() else { return };
     let mut client = lab.client(Cgroup::Inside);
     assert_eq!(client.ask(&format!("hold {VIP}")), ALDERAAN);
+    let held = lab.datapath().contents().unwrap();
     lab.config().limits.slots *= 2;
     let upgraded = lab.reopen();
-    assert_eq!(upgraded.read_switch(ServiceIndex(0)), SwitchEntry::default(), "new tables");
+    assert_eq!(upgraded.contents().unwrap(), held, "new tables, with what the old ones hold");
+    assert_eq!(upgraded.connects(BackendIndex(0)), 0, "and counters of their own");
     assert_eq!(upgraded.remembered().unwrap(), 1, "of sockets that are open");
     assert_eq!(client.ask(&format!("dial {VIP}")), ALDERAAN, "the old tables run until commit");
     assert_eq!(folders(&mut lab), (2, 1));
@@ -86,6 +88,37 @@ fn other_sizes_are_new_tables_and_the_sockets_go_on() {
     assert_eq!(client.ask("peers"), "10.96.0.10:80", "the socket of before is told what it dialled");
     assert_eq!(folders(&mut lab), (1, 1));
     assert_eq!(lab.datapath().faults(), Faults::default());
+}
+
+#[test]
+fn a_sticky_client_stays_over_an_upgrade() {
+    let Some(mut lab) = lab() else { return };
+    let backends = [backend(0, addr("127.0.0.1:8080")), backend(1, addr("127.0.0.1:8081"))];
+    let table = [slots(0, [0, 1]), switch(0, 0, 2, 2), member(0, 0), member(0, 1), sticky(0, addr(VIP), 1_000)];
+    lab.datapath().execute(&plan(backends.into_iter().chain(table))).unwrap();
+    let mut client = lab.client(Cgroup::Inside);
+    let first = client.ask(&format!("dial {VIP}"));
+    for slots in [2, 4, 1] {
+        lab.config().limits.slots = 1024 * slots;
+        lab.reopen().commit().unwrap();
+        for _ in 0..8 {
+            assert_eq!(client.ask(&format!("dial {VIP}")), first);
+        }
+    }
+    assert_eq!(lab.datapath().faults(), Faults::default());
+}
+
+#[test]
+fn what_does_not_fit_smaller_tables_is_not_taken_over() {
+    let Some(mut lab) = lab() else { return };
+    let far = plan([slots(1000, [0]), switch(0, 1000, 1, 2)]);
+    lab.datapath().execute(&far).unwrap();
+    lab.config().limits.slots = 512;
+    assert_eq!(lab.reopen().contents().unwrap(), Contents::default());
+    let mut client = lab.client(Cgroup::Inside);
+    assert_eq!(client.ask(&format!("dial {VIP}")), ALDERAAN, "the old tables run until commit");
+    lead(lab.datapath(), 8081);
+    assert_eq!(client.ask(&format!("dial {VIP}")), BESPIN);
 }
 
 #[test]
