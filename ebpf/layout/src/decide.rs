@@ -91,23 +91,21 @@ pub fn decide<M: Maps, C: Client>(maps: &M, client: &C, key: &FrontendKey) -> Ve
     if switch.count() == 0 {
         return if entry.pass() { Verdict::PassEmpty { service } } else { Verdict::Refuse { service } };
     }
-    if entry.affinity_seconds() == 0 {
-        return match pick(maps, client, key, service, switch) {
-            Some((index, backend)) => Verdict::To { service, index, backend, stick: Stick::No },
-            None => Verdict::Broken { service },
-        };
+    let sticky = match entry.affinity_seconds() {
+        0 => None,
+        _ => Some((AffinityKey::new(client.netns(), service), client.now())),
+    };
+    if let Some((client, now)) = sticky
+        && let Some((index, backend)) = stay(maps, key, entry, &client, now)
+    {
+        return Verdict::To { service, index, backend, stick: Stick::Stay(client, now) };
     }
-    let (client_key, now) = (AffinityKey::new(client.netns(), service), client.now());
-    if let Some((index, backend)) = stay(maps, key, entry, &client_key, now) {
-        return Verdict::To { service, index, backend, stick: Stick::Stay(client_key, now) };
-    }
-    match pick(maps, client, key, service, switch) {
-        Some((index, backend)) => {
-            let stick = Stick::New(client_key, Affinity { id: backend.id, used: now });
-            Verdict::To { service, index, backend, stick }
-        }
-        None => Verdict::Broken { service },
-    }
+    let Some((index, backend)) = pick(maps, client, key, service, switch) else { return Verdict::Broken { service } };
+    let stick = match sticky {
+        None => Stick::No,
+        Some((client, now)) => Stick::New(client, Affinity { id: backend.id, used: now }),
+    };
+    Verdict::To { service, index, backend, stick }
 }
 
 /// The entry of a frontend, when it is really its own.

@@ -20,7 +20,8 @@ pub fn tell(ctx: &SockAddrContext, kind: FlowKind, frontend: &FrontendKey, servi
     }
 }
 
-#[inline(always)]
+// Out of the way of what is not told.
+#[inline(never)]
 fn submit(ctx: &SockAddrContext, kind: FlowKind, frontend: &FrontendKey, service: u32, backend: Option<&Backend>) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         count_fault(Fault::EventLost);

@@ -6,11 +6,11 @@ use tombolo_core::model::NoBackend;
 use tombolo_core::tables::{BackendIndex, ServiceIndex};
 use tombolo_ebpf::{Executor, Faults};
 
+use crate::support::kernel::refusal;
 use crate::support::lab::{Cgroup, Lab, Peer};
 use crate::support::plans::{addr, one, plan, service, slots, switch, udp};
 
 const DNS: &str = "10.96.0.10:53";
-const REFUSED: &str = "error ConnectionRefused";
 
 /// A lab that serves datagrams at these addresses, with service 0 at `vip` for all of them, and a client with an open
 /// socket `s`.
@@ -153,9 +153,9 @@ fn an_empty_table_refuses_and_counts_or_passes() {
     client.ask("open six v6");
     let empty = |no_backend| [switch(0, 0, 0, 2), udp(service(0, addr("127.0.0.1:5300"), no_backend))];
     lab.datapath().execute(&plan(empty(NoBackend::Refuse))).unwrap();
-    assert_eq!(client.ask("to s 127.0.0.1:5300"), REFUSED);
-    assert_eq!(client.ask("to six [::ffff:127.0.0.1]:5300"), REFUSED);
-    assert_eq!(client.ask("connect s 127.0.0.1:5300"), REFUSED);
+    assert_eq!(client.ask("to s 127.0.0.1:5300"), refusal());
+    assert_eq!(client.ask("to six [::ffff:127.0.0.1]:5300"), refusal());
+    assert_eq!(client.ask("connect s 127.0.0.1:5300"), refusal());
     assert_eq!(lab.datapath().refused(ServiceIndex(0)), 3);
     lab.datapath().execute(&plan(empty(NoBackend::Pass))).unwrap();
     assert_eq!(client.ask("to s 127.0.0.1:5300"), "a 127.0.0.1:5300");
@@ -168,8 +168,8 @@ fn an_empty_table_refuses_and_counts_or_passes() {
 fn an_empty_table_of_ipv6_refuses() {
     let Some((mut lab, mut client)) = lab("[fd00::10]:53", &[("[::1]:5353", "a")], "v6") else { return };
     lab.datapath().execute(&plan([switch(0, 0, 0, 2)])).unwrap();
-    assert_eq!(client.ask("to s [fd00::10]:53"), REFUSED);
-    assert_eq!(client.ask("connect s [fd00::10]:53"), REFUSED);
+    assert_eq!(client.ask("to s [fd00::10]:53"), refusal());
+    assert_eq!(client.ask("connect s [fd00::10]:53"), refusal());
     assert_eq!(lab.datapath().refused(ServiceIndex(0)), 2);
 }
 
