@@ -22,20 +22,30 @@ use crate::session::connection::{connect, explain};
 #[error("users and roles of the store: {0}")]
 pub struct UsersError(#[from] pub SessionError);
 
+/// What becomes of peers' users beyond those asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They go: who is not named is no peer.
+    Removed,
+    /// They stay: it is not known yet who is a peer.
+    Kept,
+}
+
 /// Makes users and roles as they should be and switches authentication on; all of it may be there already.
 ///
-/// `store` must carry the certificate `admin-<cluster>` (or `root`). `peers` get a user `remote-<peer>` each; users of
-/// that form beyond them are removed. Returns what had to be done, in order, for logs; empty when all was well, but for
+/// `store` must carry the certificate `admin-<cluster>` (or `root`). `peers` get a user `remote-<peer>` each; what
+/// becomes of users of that form beyond them, `others` says. Returns what had to be done, in order, for logs; empty when all was well, but for
 /// authentication, which cannot be asked and is switched on every time.
 pub async fn bootstrap_users(
     store: &StoreConfig,
     cluster: &ClusterName,
     peers: &BTreeSet<ClusterName>,
+    others: Others,
 ) -> Result<Vec<String>, UsersError> {
     let mut auth = connect(store).await?.auth_client();
     let wanted = Users::wanted(cluster, peers);
     let found = read(&mut auth, &wanted).await?;
-    let steps = roles::steps(&wanted, &found);
+    let steps = roles::steps(&wanted, &found, others);
     for step in &steps {
         carry_out(&mut auth, step).await?;
     }

@@ -94,6 +94,7 @@ pub struct Writer {
 struct Shared {
     planner: Mutex<Planner>,
     status: watch::Sender<WriterStatus>,
+    ended: CancellationToken,
     wake: Notify,
 }
 
@@ -106,11 +107,18 @@ impl Writer {
         let driver = Driver::new(store, Plan { heartbeat: None, first: None, watches });
         let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         let planner = Mutex::new(Planner::new(scope_of, prefixes, heartbeats, every_ms));
-        let shared = Arc::new(Shared { planner, status: watch::Sender::default(), wake: Notify::new() });
+        let shared = Arc::new(Shared {
+            planner,
+            status: watch::Sender::default(),
+            ended: CancellationToken::new(),
+            wake: Notify::new(),
+        });
         let ttl_s = i64::try_from(lease_ttl.as_secs()).unwrap_or(i64::MAX).max(1);
+        let ended = shared.ended.clone().drop_guard();
         let task = shell::run(Arc::clone(&shared), driver, ttl_s);
         tasks.spawn(
             async move {
+                let _ended = ended;
                 tokio::select! {
                     () = cancel.cancelled() => {}
                     () = task => {}
@@ -146,6 +154,11 @@ impl Writer {
     /// Where it stands now, with all changes handed over so far.
     pub fn status(&self) -> WriterStatus {
         self.shared.planner.lock().status()
+    }
+
+    /// Returns when its task has ended: it was cancelled, or it failed in a way that no retry mends.
+    pub async fn ended(&self) {
+        self.shared.ended.cancelled().await;
     }
 
     /// Follows where it stands.

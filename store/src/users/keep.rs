@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tombolo_core::id::{ClusterName, Epoch};
 use tracing::{Instrument, info, info_span, warn};
 
-use super::{UsersError, bootstrap_users};
+use super::{Others, UsersError, bootstrap_users};
 use crate::clock;
 use crate::config::StoreConfig;
 use crate::random::Random;
@@ -65,7 +65,7 @@ async fn run(mut spec: UsersSpec, tx: &watch::Sender<UsersState>) {
     loop {
         let life = life(&spec.writer);
         let peers = spec.peers.borrow_and_update().clone();
-        let wait = match bootstrap_users(&spec.store, &spec.cluster, &peers).await {
+        let wait = match bootstrap_users(&spec.store, &spec.cluster, &peers, Others::Removed).await {
             Ok(steps) => {
                 if !steps.is_empty() {
                     info!(steps = steps.join("; "), "users and roles changed");

@@ -7,6 +7,8 @@ use tombolo_core::id::ClusterName;
 use tombolo_wire::cilium::key;
 use tombolo_wire::own;
 
+use super::Others;
+
 const ROOT: &str = "root";
 const LOCAL: &str = "local";
 const REMOTE: &str = "remote";
@@ -92,7 +94,7 @@ impl Grant {
 }
 
 /// What leads from `found` to `wanted`. Foreign roles and users stay, but for peers that no longer are.
-pub(super) fn steps(wanted: &Users, found: &Users) -> Vec<Step> {
+pub(super) fn steps(wanted: &Users, found: &Users, others: Others) -> Vec<Step> {
     let mut steps = Vec::new();
     for (role, grants) in &wanted.roles {
         let none = BTreeSet::new();
@@ -117,8 +119,10 @@ pub(super) fn steps(wanted: &Users, found: &Users) -> Vec<Step> {
         let surplus = old.difference(roles).cloned();
         steps.extend(surplus.map(|role| Step::TakeRole { user: user.clone(), role }));
     }
-    let gone = found.users.keys().filter(|u| u.starts_with(PEER_PREFIX) && !wanted.users.contains_key(*u)).cloned();
-    steps.extend(gone.map(|user| Step::DeleteUser { user }));
+    if others == Others::Removed {
+        let gone = found.users.keys().filter(|u| u.starts_with(PEER_PREFIX) && !wanted.users.contains_key(*u)).cloned();
+        steps.extend(gone.map(|user| Step::DeleteUser { user }));
+    }
     steps
 }
 
@@ -160,7 +164,7 @@ mod tests {
     }
 
     fn check(wanted: &Users, found: &Users, expected: &Expect) {
-        let text: Vec<String> = steps(wanted, found).iter().map(|s| format!("{s}\n")).collect();
+        let text: Vec<String> = steps(wanted, found, Others::Removed).iter().map(|s| format!("{s}\n")).collect();
         expected.assert_eq(&text.concat());
     }
 
@@ -213,6 +217,11 @@ mod tests {
             delete user remote-ne
         "#]],
         );
+    }
+
+    #[test]
+    fn nobody_goes_while_it_is_not_known_who_is_a_peer() {
+        assert_eq!(steps(&wanted(&[]), &wanted(&["ne"]), Others::Kept), []);
     }
 
     #[test]

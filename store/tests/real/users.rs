@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tombolo_core::id::{ClusterName, Epoch};
-use tombolo_store::users::{UsersSpec, UsersState, keep_users};
+use tombolo_store::users::{Others, UsersSpec, UsersState, keep_users};
 use tombolo_store::{SessionError, SessionEvent, SessionSpec, Watch, WriterStatus, bootstrap_users};
 
 use crate::support::{Etcd, Life, Mirror, until, until_event};
@@ -47,9 +47,9 @@ async fn each_certificate_may_do_what_its_role_says() {
     let Some(etcd) = Etcd::start().await else { return };
     let (store, we) = (etcd.store("admin"), name("we"));
     assert_eq!(puts(&etcd.client("remote").await, "tombolo/v1/x").await, Is::Allowed, "before auth is on");
-    let steps = bootstrap_users(&store, &we, &peers(&["ne"])).await.unwrap();
+    let steps = bootstrap_users(&store, &we, &peers(&["ne"]), Others::Removed).await.unwrap();
     assert!(steps.contains(&"add user remote-ne".to_owned()), "{steps:?}");
-    assert_eq!(bootstrap_users(&store, &we, &peers(&["ne"])).await.unwrap(), Vec::<String>::new());
+    assert_eq!(bootstrap_users(&store, &we, &peers(&["ne"]), Others::Removed).await.unwrap(), Vec::<String>::new());
 
     for remote in ["remote", "remote-ne"] {
         let client = etcd.client(remote).await;
@@ -79,7 +79,7 @@ async fn each_certificate_may_do_what_its_role_says() {
     assert_eq!(judged(report), Is::Allowed);
     assert_eq!(puts(&etcd.client("admin").await, "tombolo/v1/x").await, Is::Allowed);
 
-    bootstrap_users(&store, &we, &peers(&[])).await.unwrap();
+    bootstrap_users(&store, &we, &peers(&[]), Others::Removed).await.unwrap();
     let gone = etcd.client("remote-ne").await.kv_client().get("cilium/.heartbeat", None).await;
     assert!(gone.is_err(), "ne is no longer a peer");
 }
@@ -87,7 +87,7 @@ async fn each_certificate_may_do_what_its_role_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_says_that_it_is_not_permitted() {
     let Some(etcd) = Etcd::start().await else { return };
-    bootstrap_users(&etcd.store("admin"), &name("we"), &peers(&[])).await.unwrap();
+    bootstrap_users(&etcd.store("admin"), &name("we"), &peers(&[]), Others::Removed).await.unwrap();
     let watches = vec![Watch { prefix: "tombolo/v1/agents/".into(), canary: None }];
     let mut mirror = Mirror::start(SessionSpec { store: etcd.store("remote"), heartbeat: None, first: None, watches });
     let denied = |what: &str| SessionError::PermissionDenied { what: what.into() };
