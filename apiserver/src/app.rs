@@ -1,9 +1,10 @@
 //! Puts the program together, and takes it apart again on a signal.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -13,18 +14,25 @@ use tombolo_core::export::ExporterConfig;
 use tombolo_core::own::{OwnKey, OwnRecord};
 use tombolo_source::directory;
 use tombolo_store::listen::Listener;
+use tombolo_store::users::Others;
 use tombolo_store::{Writer, WriterSpec};
 use tombolo_wire::cilium::{self, key};
 use tombolo_wire::own;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use crate::config::Config;
 use crate::driver::{self, Driver, Event, Outlets};
+use crate::earlier::Earlier;
 use crate::export::Export;
+use crate::fatal::Fatal;
 use crate::metrics::Metrics;
+use crate::mirror::files::PeerFiles;
 use crate::mirror::{Mirror, MirrorConfig};
+use crate::users::PeerUsers;
 use crate::view::Views;
-use crate::{admin, clock, health, peers_dir, scopes, users};
+use crate::{admin, clock, earlier, health, peers_dir, scopes, users};
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How often the heartbeats are written.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -33,40 +41,65 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Batches of the source that may wait for the driver.
 const SOURCE_QUEUE: usize = 16;
 
-/// Runs until `cancel` is cancelled, then ends in order; no key is deleted.
+/// Runs until `cancel` is cancelled, then ends in order; no key is deleted. An error when a part ends before that.
 pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     clock::now();
     let tasks = TaskTracker::new();
+    let (fatal, mut ended) = Fatal::new();
     let views = Views::new(config.cluster.clone(), config.id, "starting");
     listen(&config, &views, &tasks, &cancel).await?;
     tracing::info!(cluster = %config.cluster, id = %config.id, "started");
-    let peers = peers_dir::configured(&config.peers_dir, &config.cluster);
-    let (users_state, users_seen) = watch::channel(users::UsersState::Unknown);
-    // Before anything is written: in a store without users, anybody with a certificate may read and write everything.
-    users::ensure(&config.store, &config.cluster, &peers, &users_state, &cancel).await;
-    if !cancel.is_cancelled() {
-        let shared = Arc::new(ArcSwap::from_pointee(peers.clone()));
-        let writer = Writer::start(writer_spec(&config, Arc::clone(&shared)), &tasks, cancel.clone());
-        let (wanted, wanted_seen) = watch::channel(peers);
-        let follow = users::follow(
-            config.store.clone(),
-            config.cluster.clone(),
-            wanted_seen,
-            writer.subscribe(),
-            users_state,
-            cancel.clone(),
-        );
-        tasks.spawn(follow.instrument(info_span!("users")));
-        let outlets = Outlets { writer, shared_peers: shared, users: wanted, users_state: users_seen, views };
-        drive(&config, outlets, &tasks, &cancel);
+    let begun = begin(&config, views, &tasks, &cancel, &fatal);
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = async { begun.await; cancel.cancelled().await } => {}
+        Some(task) = ended.recv() => {
+            cancel.cancel();
+            end(&tasks).await;
+            bail!("{task} ended before the program: see the log above");
+        }
     }
-    cancel.cancelled().await;
+    end(&tasks).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn end(tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!(tasks = tasks.len(), "some tasks did not end in time");
     }
-    tracing::info!("ended");
-    Ok(())
+}
+
+/// Starts everything, in the order in which it may be started: users before anything is written, for in a store without
+/// users anybody with a certificate may read and write everything; and what was left is read before it is written anew.
+async fn begin(config: &Config, views: Views, tasks: &TaskTracker, cancel: &CancellationToken, fatal: &Fatal) {
+    let mut names = peers_dir::configured(&config.peers_dir, &config.cluster);
+    let (users_state, users_seen) = watch::channel(users::UsersState::Unknown);
+    let wanted = PeerUsers { peers: names.clone(), others: Others::Kept };
+    users::ensure(&config.store, &config.cluster, &wanted, &users_state, cancel).await;
+    let earlier = earlier::read(&config.store, tasks, cancel).await;
+    if cancel.is_cancelled() {
+        return;
+    }
+    names.extend(earlier.peers.keys().filter(|name| **name != config.cluster).cloned());
+    let shared = Arc::new(ArcSwap::from_pointee(names.clone()));
+    let writer = Writer::start(writer_spec(config, Arc::clone(&shared)), tasks, cancel.clone());
+    let (wanted, wanted_seen) = watch::channel(PeerUsers { peers: names, others: Others::Kept });
+    let follow = users::follow(
+        config.store.clone(),
+        config.cluster.clone(),
+        wanted_seen,
+        writer.subscribe(),
+        users_state,
+        cancel.clone(),
+    );
+    tasks.spawn(fatal.clone().watch("users", cancel.clone(), follow).instrument(info_span!("users")));
+    let ended = writer.clone();
+    let writes = async move { ended.ended().await };
+    tasks.spawn(fatal.clone().watch("writer", cancel.clone(), writes));
+    let outlets = Outlets { writer, shared_peers: shared, users: wanted, users_state: users_seen, views };
+    drive(config, outlets, earlier, tasks, cancel, fatal);
 }
 
 async fn listen(config: &Config, views: &Views, tasks: &TaskTracker, cancel: &CancellationToken) -> Result<()> {
@@ -84,29 +117,45 @@ async fn listen(config: &Config, views: &Views, tasks: &TaskTracker, cancel: &Ca
 }
 
 /// The source, the peers directory, and the driver that listens to both.
-fn drive(config: &Config, outlets: Outlets, tasks: &TaskTracker, cancel: &CancellationToken) {
+fn drive(
+    config: &Config,
+    outlets: Outlets,
+    earlier: Earlier,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+    fatal: &Fatal,
+) {
+    let spawn = |name: &'static str, span: Span, task: Task| {
+        tasks.spawn(fatal.clone().watch(name, cancel.clone(), task).instrument(span));
+    };
     let (events, queue) = mpsc::channel(driver::QUEUE);
     let exporter = ExporterConfig { cluster: config.cluster.clone(), id: config.id, namespaces: config.namespaces };
-    let mirror = Mirror::new(
-        MirrorConfig {
-            cluster: config.cluster.clone(),
-            id: config.id,
-            max: config.max,
-            own_cidrs: config.service_cidrs.iter().chain(&config.pod_cidrs).copied().collect(),
-            deny: config.deny.clone(),
-        },
-        clock::now(),
-    );
-    let parts = (Export::new(exporter), mirror);
-    let driver = Driver::new(config.clone(), parts, outlets, events.clone(), (tasks.clone(), cancel.clone()));
-    tasks.spawn(driver.run(queue).instrument(info_span!("driver")));
+    let mut export = Export::new(exporter);
+    export.remember(earlier.ready);
+    let files = PeerFiles::new(config.cluster.clone(), earlier.peers.keys().cloned());
+    let mirror = Mirror::new(mirror_config(config), earlier.peers, clock::now());
+    let around = (tasks.clone(), cancel.clone(), fatal.clone());
+    let driver = Driver::new(config.clone(), (export, mirror), outlets, events.clone(), around);
+    spawn("driver", info_span!("driver"), Box::pin(driver.run(queue)));
     let (said, source) = mpsc::channel(SOURCE_QUEUE);
-    tasks.spawn(directory::run(config.source.clone(), said).instrument(info_span!("source")));
-    tasks.spawn(forward(source, Event::Source, events.clone(), cancel.clone()).instrument(info_span!("source_events")));
+    spawn("source", info_span!("source"), Box::pin(directory::run(config.source.clone(), said)));
+    let forwarded = forward(source, Event::Source, events.clone(), cancel.clone());
+    spawn("source events", info_span!("source_events"), Box::pin(forwarded));
     let (said, peers) = mpsc::channel(SOURCE_QUEUE);
-    let follow = peers_dir::run(config.peers_dir.clone(), config.cluster.clone(), said);
-    tasks.spawn(follow.instrument(info_span!("peers_directory")));
-    tasks.spawn(forward(peers, Event::Peers, events, cancel.clone()).instrument(info_span!("peers_events")));
+    let follow = peers_dir::run(config.peers_dir.clone(), files, said);
+    spawn("peers directory", info_span!("peers_directory"), Box::pin(follow));
+    let forwarded = forward(peers, Event::Peers, events, cancel.clone());
+    spawn("peers events", info_span!("peers_events"), Box::pin(forwarded));
+}
+
+fn mirror_config(config: &Config) -> MirrorConfig {
+    MirrorConfig {
+        cluster: config.cluster.clone(),
+        id: config.id,
+        max: config.max,
+        own_cidrs: config.service_cidrs.iter().chain(&config.pod_cidrs).copied().collect(),
+        deny: config.deny.clone(),
+    }
 }
 
 /// Hands on what one part says, until the end; the part ends when nobody listens any more.

@@ -3,7 +3,7 @@
 //! It takes what is queued, applies it, and hands over what follows: keys to the writer, sessions to their tasks, a new
 //! [`View`] to readers. Nothing else changes that state, and nothing here waits for a network.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use tombolo_core::id::{ClusterName, Epoch, Millis};
 use tombolo_core::object::SourceEvent;
 use tombolo_core::own::{ClusterInfo, OwnKey, OwnRecord};
 use tombolo_core::report::{ApiserverStatus, FaultReport};
+use tombolo_store::users::Others;
 use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Surplus, Watch, Writer, WriterStatus, session};
 use tombolo_wire::cilium::key::{self, Kind};
 use tombolo_wire::etcd_config::EtcdConfig;
@@ -23,11 +24,12 @@ use tracing::{Instrument, info_span};
 use crate::clock;
 use crate::config::Config;
 use crate::export::{Completed, Export, cluster_config};
+use crate::fatal::Fatal;
 use crate::mirror::files::FileChange;
 use crate::mirror::{Command, Mirror, Plan};
 use crate::peers_dir::PeersNews;
 use crate::scopes::{self, SharedPeers};
-use crate::users::UsersState;
+use crate::users::{PeerUsers, UsersState};
 use crate::view::{View, Views};
 use crate::writes::Write;
 
@@ -63,7 +65,7 @@ pub struct Outlets {
     /// The configured peers, for the writer's scopes.
     pub shared_peers: SharedPeers,
     /// The peers that need a user in the own store.
-    pub users: watch::Sender<BTreeSet<ClusterName>>,
+    pub users: watch::Sender<PeerUsers>,
     /// Where the users stand.
     pub users_state: watch::Receiver<UsersState>,
     /// The readers' view.
@@ -80,6 +82,7 @@ pub struct Driver {
     sessions: BTreeMap<ClusterName, CancellationToken>,
     tasks: TaskTracker,
     cancel: CancellationToken,
+    fatal: Fatal,
     peers: PeersDirectory,
     said_cluster: Option<ClusterInfo>,
     canaries: Canaries,
@@ -116,7 +119,7 @@ impl Driver {
         (export, mirror): (Export, Mirror),
         outlets: Outlets,
         events: mpsc::Sender<Event>,
-        (tasks, cancel): (TaskTracker, CancellationToken),
+        (tasks, cancel, fatal): (TaskTracker, CancellationToken, Fatal),
     ) -> Self {
         Self {
             config,
@@ -127,6 +130,7 @@ impl Driver {
             sessions: BTreeMap::new(),
             tasks,
             cancel,
+            fatal,
             peers: PeersDirectory::Unread { faults: BTreeMap::new() },
             said_cluster: None,
             canaries: Canaries::Due,
@@ -216,9 +220,14 @@ impl Driver {
         }
         let names = self.mirror.names();
         self.outlets.shared_peers.store(Arc::new(names.clone()));
+        let others = match self.peers {
+            PeersDirectory::Unread { .. } => Others::Kept,
+            PeersDirectory::Read { .. } => Others::Removed,
+        };
+        let wanted = PeerUsers { peers: names, others };
         self.outlets.users.send_if_modified(|users| {
-            let changed = *users != names;
-            *users = names;
+            let changed = *users != wanted;
+            *users = wanted;
             changed
         });
     }
@@ -321,7 +330,7 @@ impl Driver {
             before.cancel();
         }
         let spec = session_spec(&peer, self.store_of(config), plan);
-        let mut said = session(spec, &self.tasks, cancel);
+        let mut said = session(spec, &self.tasks, cancel.clone());
         let events = self.events.clone();
         let span = info_span!("peer", %peer, generation);
         let forward = async move {
@@ -331,7 +340,7 @@ impl Driver {
                 }
             }
         };
-        self.tasks.spawn(forward.instrument(span));
+        self.tasks.spawn(self.fatal.clone().watch("a peer's session", cancel, forward).instrument(span));
     }
 
     /// Paths in a peer's file count from the directory it is in.

@@ -88,6 +88,13 @@ impl Export {
         }
     }
 
+    /// These own endpoints were ready in an earlier life of this program.
+    pub fn remember(&mut self, ready: BTreeMap<ServiceKey, BTreeSet<Addr>>) {
+        for (service, addresses) in ready {
+            self.exporter.remember(service, addresses);
+        }
+    }
+
     /// Takes in what the source says.
     pub fn apply(&mut self, events: Vec<SourceEvent>) -> Outcome {
         let mut outcome = Outcome::default();

@@ -31,6 +31,7 @@ pub use self::peer::Plan;
 use self::files::FileChange;
 use self::peer::{Claim, Peer};
 use self::uses::Uses;
+use crate::earlier::EarlierPeer;
 use crate::export::Protected;
 use crate::writes::Write;
 
@@ -89,11 +90,13 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// No peers, nothing imported.
-    pub fn new(config: MirrorConfig, now: Millis) -> Self {
+    /// The peers of an earlier life of this program, of which nothing is heard yet; nothing imported.
+    pub fn new(config: MirrorConfig, earlier: BTreeMap<ClusterName, EarlierPeer>, now: Millis) -> Self {
         let ranges = Arc::new(ranges(&config, &Protected::default()));
         let (uses, reading) = (Uses::default(), Some(BTreeSet::new()));
-        Self { config, started: now, peers: BTreeMap::new(), uses, reading, ranges }
+        let others = earlier.into_iter().filter(|(name, _)| *name != config.cluster);
+        let peers = others.map(|(name, earlier)| (name.clone(), Peer::new(name, Some(earlier), now))).collect();
+        Self { config, started: now, peers, uses, reading, ranges }
     }
 
     /// The peers directory says something new.
@@ -229,13 +232,13 @@ impl Mirror {
 
     fn configure(&mut self, name: ClusterName, config: EtcdConfig, now: Millis) -> Vec<Command> {
         tracing::info!(peer = %name, endpoints = ?config.endpoints, "peer configured");
-        let peer = self.peers.entry(name.clone()).or_insert_with(|| Peer::new(name, config.clone(), now));
-        peer.config = config;
+        let peer = self.peers.entry(name.clone()).or_insert_with(|| Peer::new(name, None, now));
+        peer.config = Some(config);
         let mut commands = Vec::new();
         if peer.suspended.take().is_some() {
             commands.extend(peer.publish_all(&self.uses).into_iter().map(Command::Write));
         }
-        commands.push(dial(peer));
+        commands.extend(dial(peer));
         commands
     }
 
@@ -303,8 +306,10 @@ impl Mirror {
             commands = loser.map(|reading| self.refuse(&holder, name, reading)).unwrap_or_default();
         }
         if let Some(peer) = self.peers.get_mut(name) {
+            let other = peer.forget_another(id);
+            commands.extend(other.into_iter().map(Command::Write));
             peer.follow(reading, Arc::clone(&self.ranges));
-            commands.push(dial(peer));
+            commands.extend(dial(peer));
         }
         commands
     }
@@ -332,7 +337,7 @@ impl Mirror {
         }
         if peer.plan != Plan::Probe {
             peer.plan = Plan::Probe;
-            commands.push(dial(peer));
+            commands.extend(dial(peer));
         }
         commands
     }
@@ -349,9 +354,10 @@ impl Mirror {
     }
 }
 
-fn dial(peer: &mut Peer) -> Command {
+fn dial(peer: &mut Peer) -> Option<Command> {
+    let config = peer.config.clone()?;
     let generation = peer.redial();
-    Command::Session { peer: peer.name.clone(), generation, config: peer.config.clone(), plan: peer.plan.clone() }
+    Some(Command::Session { peer: peer.name.clone(), generation, config, plan: peer.plan.clone() })
 }
 
 fn seconds(ms: u64) -> String {

@@ -29,9 +29,9 @@ pub struct PeersNews {
     pub listed: bool,
 }
 
-/// Follows the directory until `news` is closed. The first reading is told even when it says nothing.
-pub async fn run(dir: PathBuf, own: ClusterName, news: mpsc::Sender<PeersNews>) {
-    let mut files = PeerFiles::new(own);
+/// Follows the directory until `news` is closed; `files` knows nothing of it yet. The first reading is told even when it
+/// says nothing.
+pub async fn run(dir: PathBuf, mut files: PeerFiles, news: mpsc::Sender<PeersNews>) {
     let mut told: Option<(BTreeMap<String, String>, bool)> = None;
     let (signal, mut signals) = mpsc::channel(1);
     let mut watcher: Option<RecommendedWatcher> = None;
@@ -64,7 +64,7 @@ pub async fn run(dir: PathBuf, own: ClusterName, news: mpsc::Sender<PeersNews>) 
 /// The peers that the directory names now: what users must exist before anything is written.
 pub fn configured(dir: &Path, own: &ClusterName) -> BTreeSet<ClusterName> {
     let listing = list(dir).unwrap_or_default();
-    let changes = PeerFiles::new(own.clone()).on(Ok(&listing), clock::now());
+    let changes = PeerFiles::new(own.clone(), []).on(Ok(&listing), clock::now());
     let names = changes.into_iter().filter_map(|change| match change {
         FileChange::Configured(name, _) => Some(name),
         FileChange::Suspended(..) | FileChange::Restored(_) | FileChange::Left(_) => None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tombolo_core::id::{ClusterName, Epoch};
+use tombolo_store::users::Others;
 use tombolo_store::{StoreConfig, WriterStatus, bootstrap_users};
 
 /// The pauses between attempts: doubled from the first, up to the second, each times 0.5 to 1.
@@ -23,11 +24,20 @@ pub enum UsersState {
     Failing(String),
 }
 
+/// Whose users there should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerUsers {
+    /// The peers.
+    pub peers: BTreeSet<ClusterName>,
+    /// What becomes of other peers' users: before the peers directory was read, nobody knows who is none.
+    pub others: Others,
+}
+
 /// Makes the users, trying until it works or `cancel` is cancelled.
 pub async fn ensure(
     store: &StoreConfig,
     cluster: &ClusterName,
-    peers: &BTreeSet<ClusterName>,
+    wanted: &PeerUsers,
     state: &watch::Sender<UsersState>,
     cancel: &CancellationToken,
 ) {
@@ -35,7 +45,7 @@ pub async fn ensure(
     loop {
         let attempt = tokio::select! {
             () = cancel.cancelled() => return,
-            attempt = bootstrap_users(store, cluster, peers) => attempt,
+            attempt = bootstrap_users(store, cluster, &wanted.peers, wanted.others) => attempt,
         };
         match attempt {
             Ok(done) => {
@@ -62,12 +72,12 @@ pub async fn ensure(
 pub async fn follow(
     store: StoreConfig,
     cluster: ClusterName,
-    mut peers: watch::Receiver<BTreeSet<ClusterName>>,
+    mut peers: watch::Receiver<PeerUsers>,
     mut writer: watch::Receiver<WriterStatus>,
     state: watch::Sender<UsersState>,
     cancel: CancellationToken,
 ) {
-    let mut done: Option<(BTreeSet<ClusterName>, Epoch)> = None;
+    let mut done: Option<(PeerUsers, Epoch)> = None;
     loop {
         let wanted = (peers.borrow_and_update().clone(), writer.borrow_and_update().epoch);
         if done.as_ref() != Some(&wanted) {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tombolo_apiserver::app;
 use tombolo_apiserver::config::{Args, Config};
 use tombolo_certs::Authority;
+use tombolo_core::model::BackendState;
 use tombolo_core::own::OwnRecord;
 use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Watch, admin_channel, session};
 use tombolo_wire::admin::ApiserverClient;
@@ -219,6 +220,94 @@ fn a_file_broken_at_start_costs_nothing_that_an_earlier_life_wrote() {
         assert!(mended.await.is_some(), "once all can be read, what was not said is gone: {:?}", services().await);
         cancel.cancel();
         running.await.unwrap().unwrap();
+    });
+}
+
+/// What agents are told of `ne`, and which of its endpoints they get.
+async fn told(we: &Cluster, tasks: &TaskTracker) -> (Option<u64>, Vec<String>) {
+    let key = "tombolo/v1/agents/peers/ne";
+    let peer = read(&we.config.store, "tombolo/v1/agents/peers/", tasks).await;
+    let state = peer.iter().find_map(|(_, value)| match own::decode(&own::parse_key(key).unwrap(), value).unwrap() {
+        OwnRecord::Peer(state) => Some(state.silent_ms),
+        _ => None,
+    });
+    (state, mirrored(&we.config.store, tasks).await)
+}
+
+#[test]
+fn leases_that_end_while_a_peer_is_dead_take_nothing_away() {
+    let authority = authority();
+    let (Some(we), Some(mut ne)) = (Cluster::new("we", "2", &authority), Cluster::new("ne", "1", &authority)) else {
+        return;
+    };
+    ne.config.lease_ttl = Duration::from_secs(5);
+    we.serve("rebel-base", "10.2.0.1");
+    ne.serve("rebel-base", "10.1.0.1");
+    we.connect(&ne);
+    run(async {
+        let tasks = TaskTracker::new();
+        let (cancel, dead) = (CancellationToken::new(), CancellationToken::new());
+        let living = tasks.spawn(app::run(we.config.clone(), cancel.clone()));
+        let dying = tasks.spawn(app::run(ne.config.clone(), dead.clone()));
+        let sees = async |silent: Option<u64>, expected: &str| {
+            let wanted = (silent, vec![expected.to_owned()]);
+            let same = async || (told(&we, &tasks).await == wanted).then_some(());
+            assert!(wait_for(LIMIT, same).await.is_some(), "{wanted:?}: {:?}", told(&we, &tasks).await);
+        };
+        we.is_ready().await;
+        sees(Some(0), "10.1.0.1 doubtful false").await;
+        dead.cancel();
+        dying.await.unwrap().unwrap();
+        sees(Some(u64::MAX), "10.1.0.1 doubtful true").await;
+        let gone = keys(&ne.config.store, "cilium/state/", &tasks).await;
+        assert_eq!(gone, Vec::<String>::new(), "the leases have ended");
+        let again = tasks.spawn(app::run(ne.config.clone(), cancel.clone()));
+        sees(Some(0), "10.1.0.1 doubtful false").await;
+        cancel.cancel();
+        again.await.unwrap().unwrap();
+        living.await.unwrap().unwrap();
+    });
+}
+
+/// The peer's file breaks, and an endpoint becomes unready, while the program is dead.
+#[test]
+fn what_an_earlier_life_knew_outlives_it() {
+    let authority = authority();
+    let (Some(we), Some(ne)) = (Cluster::new("we", "2", &authority), Cluster::new("ne", "1", &authority)) else {
+        return;
+    };
+    we.serve("rebel-base", "10.2.0.1");
+    ne.serve("rebel-base", "10.1.0.1");
+    we.connect(&ne);
+    run(async {
+        let tasks = TaskTracker::new();
+        let (cancel, dead) = (CancellationToken::new(), CancellationToken::new());
+        let peer = tasks.spawn(app::run(ne.config.clone(), cancel.clone()));
+        let dying = tasks.spawn(app::run(we.config.clone(), dead.clone()));
+        let sees = async |expected: &str| {
+            let same = async || (mirrored(&we.config.store, &tasks).await == [expected]).then_some(());
+            assert!(wait_for(LIMIT, same).await.is_some(), "{:?}", mirrored(&we.config.store, &tasks).await);
+        };
+        sees("10.1.0.1 doubtful false").await;
+        dead.cancel();
+        dying.await.unwrap().unwrap();
+        let text = fs::read_to_string(we.file("source/all.yaml")).unwrap();
+        fs::write(we.file("source/all.yaml"), text.replace("ready: true", "ready: false")).unwrap();
+        let good = fs::read_to_string(we.file("peers/ne")).unwrap();
+        fs::write(we.file("peers/ne"), "endpoints: 7\n").unwrap();
+        let living = tasks.spawn(app::run(we.config.clone(), cancel.clone()));
+        sees("10.1.0.1 doubtful true").await;
+        let local = read(&we.config.store, "tombolo/v1/agents/local/", &tasks).await;
+        let OwnRecord::Local(slice) = own::decode(&own::parse_key(&local[0].0).unwrap(), &local[0].1).unwrap() else {
+            panic!("{local:?}");
+        };
+        let endpoint = &slice.endpoints[0];
+        assert!(endpoint.was_ready && endpoint.state != BackendState::Active, "{endpoint:?}");
+        fs::write(we.file("peers/ne"), good).unwrap();
+        sees("10.1.0.1 doubtful false").await;
+        cancel.cancel();
+        living.await.unwrap().unwrap();
+        peer.await.unwrap().unwrap();
     });
 }
 

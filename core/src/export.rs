@@ -142,6 +142,12 @@ impl Exporter {
         }
     }
 
+    /// These endpoints of a Service were ready in an earlier life of the program. What the first complete set still has
+    /// of them keeps that.
+    pub fn remember(&mut self, key: ServiceKey, ready: BTreeSet<Addr>) {
+        self.slices.remember(key, ready);
+    }
+
     /// Takes in what the source says. An object said again as it was changes nothing.
     pub fn apply(&mut self, event: SourceEvent) -> Dirty {
         match event {
@@ -157,7 +163,11 @@ impl Exporter {
             SourceEvent::Delete(ObjectKey::Node(name)) => {
                 Dirty { nodes: self.nodes.remove(&name).map(|n| n.name).into_iter().collect(), ..Dirty::default() }
             }
-            SourceEvent::Complete | SourceEvent::Fault(_) | SourceEvent::Mended { .. } => Dirty::default(),
+            SourceEvent::Complete => {
+                self.slices.forget_remembered();
+                Dirty::default()
+            }
+            SourceEvent::Fault(_) | SourceEvent::Mended { .. } => Dirty::default(),
         }
     }
 

@@ -47,7 +47,8 @@ pub struct PeerFiles {
 
 #[derive(Debug)]
 struct File {
-    config: EtcdConfig,
+    /// None: a peer of an earlier life whose file has not been seen in this one.
+    config: Option<EtcdConfig>,
     standing: Standing,
 }
 
@@ -61,9 +62,11 @@ enum Standing {
 }
 
 impl PeerFiles {
-    /// No peers; `own` is this cluster's name.
-    pub fn new(own: ClusterName) -> Self {
-        Self { own, peers: BTreeMap::new(), faults: BTreeMap::new(), listed: false }
+    /// `own` is this cluster's name; `known` were peers in an earlier life of this program, and are missed if their
+    /// files are.
+    pub fn new(own: ClusterName, known: impl IntoIterator<Item = ClusterName>) -> Self {
+        let missed = |peer| (peer, File { config: None, standing: Standing::Present });
+        Self { own, peers: known.into_iter().map(missed).collect(), faults: BTreeMap::new(), listed: false }
     }
 
     /// Takes in the whole directory, or why it cannot be listed.
@@ -114,9 +117,10 @@ impl PeerFiles {
     }
 
     fn present(&mut self, peer: ClusterName, config: EtcdConfig, changes: &mut Vec<FileChange>) {
-        let before = self.peers.insert(peer.clone(), File { config: config.clone(), standing: Standing::Present });
+        let before =
+            self.peers.insert(peer.clone(), File { config: Some(config.clone()), standing: Standing::Present });
         match before {
-            Some(file) if file.config == config => {
+            Some(file) if file.config.as_ref() == Some(&config) => {
                 if matches!(file.standing, Standing::Suspended(_)) {
                     changes.push(FileChange::Restored(peer));
                 }

@@ -19,6 +19,7 @@ use tombolo_wire::own;
 use super::feed::{self, Feed, Reading};
 use super::silence::{Session, Silence};
 use super::uses::Uses;
+use crate::earlier::EarlierPeer;
 use crate::writes::{Keys, Write, Written};
 
 /// What a session reads.
@@ -52,7 +53,8 @@ enum Link {
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) name: ClusterName,
-    pub(super) config: EtcdConfig,
+    /// How it is reached; unknown for a peer of an earlier life of this program whose file has not been seen.
+    pub(super) config: Option<EtcdConfig>,
     /// Numbers the sessions, so that the last words of a replaced one are not taken for the new one's.
     pub(super) generation: u64,
     pub(super) plan: Plan,
@@ -63,6 +65,8 @@ pub(super) struct Peer {
     feed: Option<Feed>,
     /// The feed of a new reading, until it is complete.
     next: Option<Feed>,
+    /// What agents have of it from an earlier life of this program, until its first complete set is here.
+    earlier: Option<EarlierPeer>,
     silence: Silence,
     said_synced: bool,
     published: Written<ServiceKey>,
@@ -81,10 +85,11 @@ pub(super) struct News {
 }
 
 impl Peer {
-    pub(super) fn new(name: ClusterName, config: EtcdConfig, now: Millis) -> Self {
+    /// A peer that nothing has been heard of yet in this life of the program.
+    pub(super) fn new(name: ClusterName, earlier: Option<EarlierPeer>, now: Millis) -> Self {
         Self {
             name,
-            config,
+            config: None,
             generation: 0,
             plan: Plan::Probe,
             claim: Claim::Unheard,
@@ -92,7 +97,8 @@ impl Peer {
             link: Link::Dialling,
             feed: None,
             next: None,
-            silence: Silence::new(None, now),
+            silence: Silence::new(earlier.as_ref().map(|earlier| &earlier.state), now),
+            earlier,
             said_synced: false,
             published: Written::default(),
             said_state: None,
@@ -119,10 +125,20 @@ impl Peer {
 
     /// Everything it brought leaves.
     pub(super) fn drop_all(&mut self) -> Vec<Write> {
+        self.earlier = None;
         self.feed = None;
         self.next = None;
         self.said_synced = false;
         self.published.clear()
+    }
+
+    /// What an earlier life of this program had of it under another id leaves.
+    pub(super) fn forget_another(&mut self, id: ClusterId) -> Vec<Write> {
+        if self.earlier.as_ref().is_none_or(|earlier| earlier.state.id.is_none_or(|before| before == id)) {
+            return Vec::new();
+        }
+        tracing::warn!(peer = %self.name, now = %id, "peer's id is another than in an earlier life: importing anew");
+        self.drop_all()
     }
 
     /// Takes in what its session says, apart from configurations.
@@ -165,6 +181,9 @@ impl Peer {
         if !self.said_synced && self.next.is_none() && self.feed.as_ref().is_some_and(Feed::is_synced) {
             self.said_synced = true;
             news.synced = true;
+            // What only an earlier life knew of leaves.
+            let left: BTreeSet<ServiceKey> = self.earlier.take().into_iter().flat_map(|e| e.mesh.into_keys()).collect();
+            news.writes.extend(self.publish(left.iter(), uses));
         }
         news
     }
@@ -233,7 +252,7 @@ impl Peer {
     /// The id it is known by.
     pub(super) fn id(&self) -> Option<ClusterId> {
         match &self.claim {
-            Claim::Unheard => None,
+            Claim::Unheard => self.earlier.as_ref().and_then(|earlier| earlier.state.id),
             Claim::Accepted(reading) => Some(reading.peer.id),
             Claim::Refused { id, .. } => *id,
         }
@@ -269,9 +288,20 @@ impl Peer {
         }
     }
 
+    /// What an earlier life of this program published for a service, as sure as it was unless its file is gone.
+    fn earlier_keys(&self, service: &ServiceKey) -> Keys {
+        let left = self.earlier.iter().filter_map(|earlier| earlier.mesh.get(service)).flatten();
+        left.map(|(key, record)| {
+            let mut record = record.clone();
+            record.slice.endpoints.iter_mut().for_each(|endpoint| endpoint.doubtful |= self.suspended.is_some());
+            (key.clone(), own::encode(&OwnRecord::Mesh(record)))
+        })
+        .collect()
+    }
+
     /// What the own agents should have of it for a service.
     fn keys(&self, service: &ServiceKey) -> Keys {
-        let mut keys = Keys::new();
+        let mut keys = self.earlier_keys(service);
         let Some(feed) = &self.feed else { return keys };
         let mut slices: BTreeMap<SmolStr, (i64, Slice)> = BTreeMap::new();
         for (share, standing) in feed.shares(service) {

@@ -37,6 +37,8 @@ pub(super) struct Silence {
     since: Millis,
     contact: Contact,
     deleted: bool,
+    /// An earlier life of this program told that it is silent, and it was not heard in this one.
+    unheard: bool,
     /// The heartbeats of this session that its interval is measured by.
     beats: VecDeque<Millis>,
     interval_ms: Option<u64>,
@@ -57,6 +59,7 @@ impl Silence {
             since: now,
             contact: Contact::None,
             deleted: false,
+            unheard: before.is_some_and(|state| state.silent_ms > 0),
             beats: VecDeque::new(),
             interval_ms: before.map(|state| state.least_stale_ms * 2 / 5).filter(|interval| *interval > 0),
             told_ms: before.map_or(0, |state| state.silent_ms),
@@ -79,6 +82,7 @@ impl Silence {
             self.beats.clear();
         }
         self.deleted = false;
+        self.unheard = false;
         self.since = now;
         self.beats.push_back(now);
         if self.beats.len() > BEATS {
@@ -101,7 +105,7 @@ impl Silence {
         };
         if crossed > 0 {
             self.told_ms = before.max(crossed);
-        } else if session == Session::Live {
+        } else if session == Session::Live && !self.unheard {
             self.told_ms = 0;
         }
         self.told_ms != before

@@ -21,6 +21,8 @@ pub(super) struct Slices {
     by_service: BTreeMap<ServiceKey, OfService>,
     /// Whose a slice is, by namespace and its own name.
     owners: BTreeMap<(SmolStr, SmolStr), ServiceKey>,
+    /// Addresses that were ready in an earlier life, until the first complete set says which are still there.
+    remembered: BTreeMap<ServiceKey, BTreeSet<Addr>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -45,7 +47,8 @@ impl Slices {
         }
         if let Some(key) = owner {
             self.owners.insert(at, key.clone());
-            self.by_service.entry(key.clone()).or_default().put(slice);
+            let remembered = self.remembered.get(&key);
+            self.by_service.entry(key.clone()).or_default().put(slice, remembered);
             changed.insert(key);
         }
         changed
@@ -63,6 +66,16 @@ impl Slices {
         Some(key)
     }
 
+    /// These addresses of a Service were ready in an earlier life.
+    pub(super) fn remember(&mut self, key: ServiceKey, ready: BTreeSet<Addr>) {
+        self.remembered.entry(key).or_default().extend(ready);
+    }
+
+    /// Whoever comes from now on is new.
+    pub(super) fn forget_remembered(&mut self) {
+        self.remembered.clear();
+    }
+
     /// A Service's slices, by their names.
     pub(super) fn of(&self, key: &ServiceKey) -> impl Iterator<Item = &SliceObject> {
         self.by_service.get(key).into_iter().flat_map(|service| service.slices.values())
@@ -75,7 +88,8 @@ impl Slices {
 }
 
 impl OfService {
-    fn put(&mut self, slice: SliceObject) {
+    fn put(&mut self, slice: SliceObject, remembered: Option<&BTreeSet<Addr>>) {
+        self.was_ready.extend(remembered.into_iter().flatten());
         let ready = slice.endpoints.iter().filter(|e| e.conditions.state().was_ready());
         self.was_ready.extend(ready.filter_map(|e| e.addresses.first()));
         self.slices.insert(slice.name.clone(), slice);

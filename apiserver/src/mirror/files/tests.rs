@@ -7,9 +7,15 @@ use super::*;
 const GOOD: &str = "endpoints:\n- https://ne.mesh.cilium.io:2379\ntrusted-ca-file: ca\ncert-file: c\nkey-file: k\n";
 
 /// Shows the directory to a cluster `we` at several times, and writes down what it says.
-#[expect(clippy::needless_pass_by_value, reason = "fixtures are written in place")]
 fn check(looks: &[(u64, &[(&str, &str)])], expected: Expect) {
-    let mut files = PeerFiles::new(ClusterName::new("we").unwrap());
+    check_known(&[], looks, expected);
+}
+
+/// The same, in a life after one that had these peers.
+#[expect(clippy::needless_pass_by_value, reason = "fixtures are written in place")]
+fn check_known(known: &[&str], looks: &[(u64, &[(&str, &str)])], expected: Expect) {
+    let known = known.iter().map(|name| ClusterName::new(name).unwrap());
+    let mut files = PeerFiles::new(ClusterName::new("we").unwrap(), known);
     let mut out = String::new();
     for (at, entries) in looks {
         let listing: Listing = entries.iter().map(|(n, text)| ((*n).to_owned(), Ok((*text).to_owned()))).collect();
@@ -77,7 +83,7 @@ fn a_file_that_is_gone_or_broken_keeps_its_peer_for_a_while() {
 
 #[test]
 fn a_directory_that_cannot_be_listed_says_nothing_about_its_files() {
-    let mut files = PeerFiles::new(ClusterName::new("we").unwrap());
+    let mut files = PeerFiles::new(ClusterName::new("we").unwrap(), []);
     let listing = Listing::from([("ne".to_owned(), Ok(GOOD.to_owned()))]);
     assert_eq!((files.on(Err("no such directory"), Millis(0)), files.is_listed()), (vec![], false));
     assert_eq!(files.on(Ok(&listing), Millis(1)).len(), 1);
@@ -102,6 +108,22 @@ fn a_tombstone_lets_it_leave_at_once() {
             1:
             2: left ne
             3: configured ne ["https://ne.mesh.cilium.io:2379"]
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_that_is_gone_or_broken_at_the_start_keeps_the_peer_of_an_earlier_life_for_a_while() {
+    let broken = "endpoints: 7\n";
+    let gone: &[(&str, &str)] = &[("ne", GOOD), ("zz", broken), (".disconnected-aa", "")];
+    check_known(
+        &["aa", "fc", "ne", "zz"],
+        &[(0, gone), (1_000, gone), (50_000, &[("ne", GOOD), ("zz", GOOD)]), (60_000, &[("ne", GOOD), ("zz", GOOD)])],
+        expect![[r#"
+            0: left aa configured ne ["https://ne.mesh.cilium.io:2379"] [zz: line 1, column 12: endpoints: expected sequence start]
+            1000: suspended fc (its file is gone) suspended zz (line 1, column 12: endpoints: expected sequence start) [zz: line 1, column 12: endpoints: expected sequence start]
+            50000: configured zz ["https://ne.mesh.cilium.io:2379"]
+            60000: left fc
         "#]],
     );
 }

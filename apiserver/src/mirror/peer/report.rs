@@ -103,6 +103,9 @@ impl Peer {
         let (session, standing) = match (&self.link, &self.claim) {
             (Link::Lost(why), _) if self.said_synced => (PeerSession::Lost, why.clone()),
             (Link::Lost(why), _) => (PeerSession::Connecting, why.clone()),
+            (Link::Dialling, _) if self.config.is_none() => {
+                (PeerSession::Connecting, "its file has not been seen since the start".to_owned())
+            }
             (Link::Dialling, _) if self.said_synced => (PeerSession::Lost, "connecting again".to_owned()),
             (Link::Dialling, _) => (PeerSession::Connecting, "connecting".to_owned()),
             (Link::Up, Claim::Accepted(_)) if synced => (PeerSession::Ready, String::new()),

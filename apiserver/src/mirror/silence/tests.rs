@@ -177,9 +177,9 @@ fn what_an_earlier_life_told_stands_until_the_peer_is_heard() {
         Some(&before(180_000)),
         "at 10
          connect
+         live
          at 20
-         beat
-         live",
+         beat",
         &expect![[r#"
             10 s: silent 180000, stale after 180000, least 150000
             20 s: silent 0, stale after 180000, least 150000
