@@ -122,36 +122,61 @@ fn what_is_stale_is_explained() {
         expected.assert_eq(&format!("{}\n{}\n", rules.join(" "), explanation.notes.join("\n")));
     };
     let after = [(1000, 30_000), (5000, 30_000)];
-    explained(echo_of_two(|_| {}), &after, 13_345, expect![[r#"
+    explained(
+        echo_of_two(|_| {}),
+        &after,
+        13_345,
+        expect![[r#"
         serves doubtful
         ne is stale for this service: silent for 42.345 s (stale after 30 s); its backends are a last resort
-    "#]]);
-    explained(echo_of_two(|p| p.on_stale = OnStale::Keep), &[(1000, 30_000), (1000, u64::MAX)], 2000, expect![[r#"
+    "#]],
+    );
+    explained(
+        echo_of_two(|p| p.on_stale = OnStale::Keep),
+        &[(1000, 30_000), (1000, u64::MAX)],
+        2000,
+        expect![[r#"
         serves serves
         ne is stale for this service: its heartbeat is gone (stale after 30 s); its backends are kept as they are
-    "#]]);
+    "#]],
+    );
     let dropped = |p: &mut Policy| {
         p.on_stale = OnStale::Drop;
         p.stale_after_ms = Some(10);
     };
-    explained(echo_of_two(dropped), &[(1000, 12_500)], 1000, expect![[r#"
+    explained(
+        echo_of_two(dropped),
+        &[(1000, 12_500)],
+        1000,
+        expect![[r#"
         serves stale-dropped
         ne is stale for this service: silent for 12.5 s (stale after 12.5 s); its backends are dropped
         stale-after is 12.5 s for ne, not 0.01 s: that is two and a half of its heartbeats
-    "#]]);
-    explained(echo_of_two(dropped), &[(1000, 12_500), (2000, 0)], 3000, expect![[r#"
+    "#]],
+    );
+    explained(
+        echo_of_two(dropped),
+        &[(1000, 12_500), (2000, 0)],
+        3000,
+        expect![[r#"
         serves serves
         stale-after is 12.5 s for ne, not 0.01 s: that is two and a half of its heartbeats
-    "#]]);
+    "#]],
+    );
     // What is dropped takes its address from nobody.
     let mut conflict = echo_of_two(dropped);
     conflict.apply(put_remote("echo", ("fc", 3), vec![endpoint("10.1.0.1", "http:80")]), Millis(0));
-    explained(conflict, &[(1000, 12_500)], 1000, expect![[r#"
+    explained(
+        conflict,
+        &[(1000, 12_500)],
+        1000,
+        expect![[r#"
         serves serves stale-dropped
         ne is stale for this service: silent for 12.5 s (stale after 12.5 s); its backends are dropped
         stale-after is 12.5 s for ne, not 0.01 s: that is two and a half of its heartbeats
         conflict: 10.1.0.1:80/TCP is claimed by ne and by fc, which has precedence
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

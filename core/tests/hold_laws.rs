@@ -101,12 +101,13 @@ mod reference {
 
     /// A heartbeat came since the last interruption; before the first complete list, the session itself is one.
     fn heard(log: &Log, now: u64) -> bool {
-        let broken = last(log, |e| matches!(e, Event::Lost | Event::BeatGone)).max(epochs(log).last().copied());
-        let since = broken.unwrap_or(0);
-        let listed = log[..since].iter().any(|(_, e)| *e == Event::Listed);
-        let beat = last(&log[since..], |e| *e == Event::Beat);
-        let session = log[since..].iter().position(|(_, e)| matches!(e, Event::Epoch(_)) && !listed);
-        beat.or(session).is_some_and(|at| now < log[since + at].0 + SILENT)
+        let broken = last(log, |e| *e == Event::Lost).max(epochs(log).last().copied()).unwrap_or(0);
+        let silenced = last(log, |e| *e == Event::BeatGone).unwrap_or(0).max(broken);
+        let listed = log[..broken].iter().any(|(_, e)| *e == Event::Listed);
+        let beat = last(&log[silenced..], |e| *e == Event::Beat).map(|at| silenced + at);
+        let session = log[broken..].iter().position(|(_, e)| matches!(e, Event::Epoch(_)) && !listed);
+        let session = session.map(|at| broken + at).filter(|at| *at >= silenced);
+        beat.or(session).is_some_and(|at| now < log[at].0 + SILENT)
     }
 
     /// Where another epoch than the one before began.
