@@ -90,8 +90,25 @@ impl Target {
                 None => self.attach(program, flags, pins)?,
             }
         }
-        let foreign_to_us = |live: &&Live| programs.iter().all(|program| program.hook != live.hook);
-        links.iter().filter(foreign_to_us).try_for_each(|live| pins.drop_link(live.hook))
+        self.retire(&links, pins, programs)
+    }
+
+    /// Detaches links from other cgroups, whose names are taken by now, and those of hooks that we have no program for.
+    fn retire(&self, links: &[Live], pins: &Pins, programs: &[Loaded]) -> Result<(), DatapathError> {
+        for live in links {
+            let is_ours = programs.iter().any(|program| program.hook == live.hook);
+            if is_ours && live.info.cgroup == self.id {
+                continue;
+            }
+            // Without its name a link would go too, but a little later. One whose cgroup is being removed may be gone.
+            if let Err(error) = sys::detach(live.link.as_fd()) {
+                tracing::debug!(hook = live.hook.name, %error, "a link could not be detached");
+            }
+            if !is_ours {
+                pins.drop_link(live.hook)?;
+            }
+        }
+        Ok(())
     }
 
     fn attach(&self, program: &Loaded, flags: u32, pins: &Pins) -> Result<(), DatapathError> {
@@ -115,16 +132,14 @@ impl Target {
     }
 
     /// The flags by which new links come before others; refused where the kernel cannot, others translate, and the
-    /// operator has not allowed it. Found out by a link that is not kept.
+    /// operator has not allowed it.
     fn order(&self, missing: &[&Loaded], links: &[Live]) -> Result<u32, DatapathError> {
-        let Some(first) = missing.first() else { return Ok(sys::BPF_F_BEFORE) };
-        match self.link(first, sys::BPF_F_BEFORE) {
-            Ok(link) => {
-                sys::detach(link.as_fd()).map_err(|e| self.refused(first.hook, e))?;
-                return Ok(sys::BPF_F_BEFORE);
-            }
+        match sys::has_before() {
+            Ok(()) => return Ok(sys::BPF_F_BEFORE),
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(e) => return Err(self.refused(first.hook, e)),
+            Err(source) => {
+                return Err(DatapathError::Call { call: "BPF_LINK_CREATE", object: "BPF_F_BEFORE", source });
+            }
         }
         let ours = links.iter().map(|live| live.program.id).collect();
         let before: Vec<_> = translating(foreign::on(&self.path, Relation::Same, &ours))

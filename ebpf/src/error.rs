@@ -84,7 +84,7 @@ pub enum DatapathError {
     Exclusive(Vec<Foreign>),
     /// The kernel cannot end sockets of others.
     #[error(
-        "this kernel cannot end sockets whose backend left: it was built without CONFIG_INET_DIAG_DESTROY. They go \
+        "this kernel cannot end sockets whose backend left: it lacks CONFIG_INET_DIAG_DESTROY, or the module inet_diag or udp_diag. They go \
         on sending to it until they are closed"
     )]
     NoDestroy,

@@ -13,7 +13,7 @@ use crate::pins::{self, Found, Live, Pins};
 use crate::requirements::requirements;
 use crate::sets::{MAPS, Set};
 use crate::tables::{Tables, plan_of};
-use crate::{AfterOthers, Datapath, DatapathError, Executor, Foreign, cgroups, grace_period, object};
+use crate::{AfterOthers, Datapath, DatapathError, Executor, Foreign, cgroups, grace_period, object, uninstall};
 
 /// Where to attach, where to pin, and how large the maps are.
 #[derive(Clone, Debug)]
@@ -94,7 +94,15 @@ impl Datapath {
         match tables {
             // What an earlier life left and nobody follows may be old: it is repaired first.
             Found::Whole => {}
-            Found::Nothing if nothing_runs => datapath.commit()?,
+            Found::Nothing if nothing_runs => {
+                if let Err(error) = datapath.commit() {
+                    drop(datapath);
+                    if let Err(left) = uninstall(&config.pins) {
+                        tracing::warn!(%left, "what could not be attached is still pinned");
+                    }
+                    return Err(error);
+                }
+            }
             Found::Nothing => datapath.take_over(&links)?,
         }
         tracing::info!(cgroup = %config.cgroup.display(), pins = %config.pins.display(), ?tables, nothing_runs, "datapath open");

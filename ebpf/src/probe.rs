@@ -146,7 +146,7 @@ fn calls() -> [Check; 5] {
         optional(
             "end sockets",
             can_destroy(),
-            "connected UDP sockets go on sending to a backend that left (CONFIG_INET_DIAG_DESTROY)",
+            "connected UDP sockets go on sending to a backend that left (CONFIG_INET_DIAG_DESTROY, module udp_diag)",
         ),
         optional(
             "run-time statistics",

@@ -85,9 +85,11 @@ pub(super) fn destroy(targets: &mut BTreeMap<u64, Target>) -> io::Result<usize> 
 
 /// Asks to end a socket that cannot be: one of nowhere to nowhere.
 pub(super) fn can_destroy() -> io::Result<()> {
+    let socket = open()?;
+    list(&socket, AF_INET, Protocol::Udp)?;
     let mut id = [0; SOCKET];
     id[40] = 1; // a cookie that is not the one for any
-    end(&open()?, &Listed { family: AF_INET, protocol: tombolo_ebpf_layout::UDP, id }).map(drop)
+    end(&socket, &Listed { family: AF_INET, protocol: number(Protocol::Udp), id }).map(drop)
 }
 
 fn open() -> io::Result<OwnedFd> {

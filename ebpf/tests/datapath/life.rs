@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapInfo, loaded_maps};
 use aya::programs::{loaded_links, loaded_programs};
 use tombolo_core::tables::{BackendIndex, Contents, ServiceIndex, SwitchEntry};
-use tombolo_ebpf::{Datapath, DatapathError, Executor, Faults, Relation, RunStats, State, probe, uninstall};
+use tombolo_ebpf::{
+    AfterOthers, Datapath, DatapathConfig, DatapathError, Executor, Faults, Place, Relation, RunStats, State, probe,
+    uninstall,
+};
 
 use crate::support::clock::until;
 use crate::support::lab::{Cgroup, Lab};
@@ -281,7 +284,8 @@ fn connect4(datapath: &Datapath) -> Vec<(PathBuf, Relation)> {
 fn a_program_that_allows_no_other_is_named() {
     let Some(mut lab) = Lab::new() else { return };
     lab.detach();
-    let object = concat!(env!("CARGO_MANIFEST_DIR"), "/prebuilt/tombolo.bpf.o");
+    let committed = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/prebuilt/tombolo.bpf.o"));
+    let object = lab.config().object.clone().unwrap_or(committed);
     let mut ebpf = aya::Ebpf::load_file(object).unwrap();
     let Some(aya::programs::Program::CgroupSockAddr(program)) = ebpf.program_mut("connect4") else { panic!() };
     program.load().unwrap();
@@ -291,6 +295,7 @@ fn a_program_that_allows_no_other_is_named() {
     let text = error.to_string();
     assert!(text.starts_with("these programs allow no others beside or below them: connect4 (id "), "{text}");
     let DatapathError::Exclusive(found) = error else { panic!("{text}") };
+    assert!(!config.pins.exists(), "nothing of it was left");
     assert_eq!((found.len(), found[0].relation), (1, Relation::Same));
     assert_eq!(client_of(&lab), "error NetworkUnreachable", "nothing translates");
 }
@@ -321,4 +326,25 @@ fn a_probe_says_what_is_here() {
     // What the kernel says of itself, for whoever reads the output.
     let absent = probe.checks.iter().filter(|check| check.state != State::Present);
     println!("{}: {:#?}", probe.kernel, absent.collect::<Vec<_>>());
+}
+
+/// Says something on kernels before 6.17 only: a newer one puts ours first.
+#[test]
+fn a_kernel_that_cannot_go_first_refuses_to_be_second() {
+    let Some(mut lab) = lab() else { return };
+    let Err(error) = lab.another() else { return };
+    let text = error.to_string();
+    let DatapathError::AfterOthers(found) = error else { panic!("{text}") };
+    let hooks: BTreeSet<_> = found.iter().map(|foreign| foreign.hook).collect();
+    assert_eq!(hooks, ["connect4", "connect6", "sendmsg4", "sendmsg6"].into());
+    assert!(found.iter().all(|foreign| foreign.relation == Relation::Same), "{found:?}");
+    assert!(text.contains("connect4 (id "), "{text}");
+    assert!(!lab.another_pins().exists(), "nothing of it was left");
+
+    let mut config = DatapathConfig { pins: lab.another_pins(), ..lab.config().clone() };
+    config.after_others = AfterOthers::Allowed;
+    let mut second = Datapath::open(&config).unwrap();
+    assert_eq!(second.place().unwrap(), Place::Last { others: 1 });
+    lead(&mut second, 8081);
+    assert_eq!(client_of(&lab), ALDERAAN, "the first one has translated already");
 }
