@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
 use tombolo_core::id::{ClusterId, ClusterName};
+use tombolo_core::model::Policy;
 use tombolo_core::own::{PeerSession, PeerState};
 use tombolo_core::report::{AgentStatus, ApiserverStatus};
 
@@ -14,9 +15,6 @@ use crate::query::{self, Answer};
 
 /// How long `--wait` pauses between two rounds of questions.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
-
-/// A peer that has not been heard for this long is not connected: the longest default of `tombolo.io/stale-after`.
-const SILENT_MS: u64 = 180_000;
 
 /// The status of the clusters that were asked about.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,7 +106,9 @@ fn apiserver_problems(status: &ClusterStatus, apiserver: &ApiserverStatus) -> Ve
     let known: Vec<_> = apiserver.peers.iter().map(|peer| (&peer.name, &peer.state)).collect();
     problems.extend(peer_problems(&status.configured_peers, &known));
     // Only the mirror times a peer: what an agent has is the silence at its last report.
-    let silent = known.iter().filter(|(_, s)| s.session == PeerSession::Ready && s.silent_ms >= SILENT_MS);
+    // A Service that says nothing of its own bears so much.
+    let bears = |state: &PeerState| state.stale_after(&Policy::default());
+    let silent = known.iter().filter(|(_, s)| s.session == PeerSession::Ready && s.silent_ms >= bears(s));
     problems.extend(silent.map(|(name, s)| format!("peer {name} has been silent for {} s", s.silent_ms / 1000)));
     problems
 }

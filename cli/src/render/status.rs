@@ -383,10 +383,10 @@ mod tests {
     #[test]
     fn a_silent_peer_is_not_connected() {
         let mut apiserver = apiserver();
-        apiserver.peers[0].state.silent_ms = 179_999;
-        apiserver.peers[1].state.silent_ms = 200_000;
+        apiserver.peers[0].state.silent_ms = 29_999;
+        apiserver.peers[1].state.silent_ms = 30_000;
         let status = judged(ClusterStatus { apiserver: Answer::Got(apiserver), ..good() });
-        assert_eq!(status.problems, ["peer we has been silent for 200 s"]);
+        assert_eq!(status.problems, ["peer we has been silent for 30 s"]);
     }
 
     #[test]
