@@ -372,6 +372,26 @@ fn a_slice_that_changes_its_service_dirties_both() {
 }
 
 #[test]
+fn once_ready_in_an_earlier_life_is_remembered_until_the_first_complete_set() {
+    let unready = |name: &str, addr: &str| {
+        Object::from(slice(name).endpoints([endpoint(addr).conditions(false, false, false)]).port("http/TCP/8080"))
+    };
+    let mut case = Case::default();
+    let ready = ["10.244.1.1", "10.244.1.2", "10.244.1.3"].map(|addr| addr.parse().unwrap());
+    case.exporter.remember(key(), ready.into());
+    case.put(echo()).put(unready("echo-1", "10.244.1.1")).put(unready("echo-2", "10.244.1.2"));
+    case.exporter.apply(SourceEvent::Complete);
+    case.put(unready("echo-3", "10.244.1.3")).own(expect![[r#"
+        test/echo [10.96.50.104] http/TCP/80 Mesh
+        echo-1
+          10.244.1.1 http/TCP/8080 Maintenance, was ready, 100 - - for []
+        echo-2
+          10.244.1.2 http/TCP/8080 Maintenance, was ready, 100 - - for []
+        echo-3
+          10.244.1.3 http/TCP/8080 Maintenance, never ready, 100 - - for []"#]]);
+}
+
+#[test]
 fn once_ready_is_remembered_while_the_address_is_there() {
     let at = |ready| {
         let endpoint = endpoint("10.244.1.1").conditions(ready, ready, false);
