@@ -1,5 +1,6 @@
 //! How a datapath begins: with what an earlier one left, or with nothing; and how it takes over.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use aya::programs::ProgramType;
@@ -86,7 +87,7 @@ impl Datapath {
         let mut links = pins.links()?;
         links.retain(|live| target.is_run_by(live));
         let nothing_runs = links.is_empty();
-        let tables = prepare(&pins, config, nothing_runs)?;
+        let tables = prepare(&pins, config, &links)?;
         let (mut ebpf, maps) = load(config, Some(&pins))?;
         let programs = attach::load(&mut ebpf)?;
         let life = Life { config: config.clone(), pins, target, programs };
@@ -113,8 +114,7 @@ impl Datapath {
     /// identities: by these a sticky client is remembered. Tables that are written otherwise, or that do not fit, are not
     /// taken over.
     fn take_over(&mut self, links: &[Live]) -> Result<(), DatapathError> {
-        let live = links.iter().filter(|live| live.hook.translates()).flat_map(|live| &live.program.maps);
-        let (live, mut found) = (live.copied().collect(), None);
+        let (live, mut found) = (followed(links), None);
         for folder in self.life.pins.readable(&self.life.config)? {
             found = found.or(Tables::pinned(&folder, &live)?);
         }
@@ -172,15 +172,24 @@ impl Life {
     }
 }
 
+/// The ids of the maps by which connects are decided.
+fn followed(links: &[Live]) -> BTreeSet<u32> {
+    links.iter().filter(|live| live.hook.translates()).flat_map(|live| &live.program.maps).copied().collect()
+}
+
 /// Makes sure that each set of maps can be adopted or made, and says what will not be carried over.
-fn prepare(pins: &Pins, config: &DatapathConfig, nothing_runs: bool) -> Result<Found, DatapathError> {
-    let tables = pins.prepare(Set::Tables, config)?;
+fn prepare(pins: &Pins, config: &DatapathConfig, links: &[Live]) -> Result<Found, DatapathError> {
+    let mut tables = pins.prepare(Set::Tables, config)?;
     let sockets = pins.prepare(Set::Sockets, config)?;
+    if tables == Found::Whole && !links.is_empty() && !pins.is_followed(Set::Tables, config, &followed(links))? {
+        // Left by a life that ended before it took over: it may have begun them with nothing.
+        tables = pins.renew(Set::Tables, config)?;
+    }
     if tables == Found::Whole {
         // A predecessor may have died just after a switch: what that led to before may still be read.
         grace_period()?;
     }
-    if sockets == Found::Nothing && !nothing_runs {
+    if sockets == Found::Nothing && !links.is_empty() {
         tracing::error!(
             "what is remembered of sockets has another layout or size: once the links are swapped, sticky clients may \
              move once, and open sockets are told their backend as peer"

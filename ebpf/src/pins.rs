@@ -3,6 +3,7 @@
 //! `<pins>/tombolo/links/<hook>` are the links, `tables-<hash>/<map>` and `sockets-<hash>/<map>` the maps. A name is only
 //! where to look: what runs is told by the ids of the links' programs and of their maps.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -107,10 +108,35 @@ impl Pins {
             if found.iter().any(|fits| *fits) {
                 tracing::warn!(folder = %folder.display(), "half a set of pinned maps: made anew");
             }
+        }
+        self.renew(set, config)
+    }
+
+    /// Makes a set's folder, empty.
+    pub(crate) fn renew(&self, set: Set, config: &DatapathConfig) -> Result<Found, DatapathError> {
+        let folder = self.set(set, config);
+        if folder.is_dir() {
             remove(&folder)?;
         }
         fs::create_dir(&folder).map_err(failed("mkdir", &folder))?;
         Ok(Found::Nothing)
+    }
+
+    /// Whether one of a set's maps is among these.
+    pub(crate) fn is_followed(
+        &self,
+        set: Set,
+        config: &DatapathConfig,
+        maps: &BTreeSet<u32>,
+    ) -> Result<bool, DatapathError> {
+        for (_, path) in entries(&self.set(set, config))? {
+            let Some(map) = sys::pinned(&path).map_err(failed("BPF_OBJ_GET", &path))? else { continue };
+            let info = sys::map_info(map.as_fd()).map_err(failed("BPF_OBJ_GET_INFO_BY_FD", &path))?;
+            if maps.contains(&info.id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The folders of other tables than these whose contents this program can read.

@@ -19,8 +19,12 @@ const ALDERAAN: &str = "alderaan 10.96.0.10:80";
 const BESPIN: &str = "bespin 10.96.0.10:80";
 const NOBODY: &str = "error NetworkUnreachable";
 
-/// What the process does that is killed: `CGROUP PINS SLOTS PORT`.
+/// What the process does that is killed: `CGROUP PINS SLOTS PORT`, or `uninstall PINS`.
 pub(crate) fn live(line: &str) {
+    if let Some(pins) = line.strip_prefix("uninstall ") {
+        uninstall(Path::new(pins)).unwrap();
+        return;
+    }
     let [cgroup, pins, slots, port] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("no order {line}") };
     let mut config = DatapathConfig::new(cgroup.into(), pins.into());
     config.object = std::env::var_os("TOMBOLO_BPF_OBJECT").map(PathBuf::from);
@@ -96,6 +100,33 @@ fn a_first_life_may_end_anywhere() {
         uninstall(&lab.config().pins).unwrap();
         if !was_killed {
             assert!(nth > 40, "it was killed {nth} times only");
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_end_may_end_anywhere() {
+    let Some((mut lab, mut client)) = lab() else { return };
+    let pins = lab.config().pins.clone();
+    // Every fifth of its changes: detaching, unpinning and removing repeat themselves.
+    for nth in (0..).step_by(5) {
+        lead(lab.reopen(), "8080");
+        lab.abandon();
+        let was_killed = lab.start("live", Cgroup::Outside).killed_at(&format!("uninstall {}", pins.display()), nth);
+        if nth % 2 == 0 {
+            let left = client.ask(&format!("dial {VIP}"));
+            lead(lab.reopen(), "8081");
+            assert!([ALDERAAN, NOBODY].contains(&left.as_str()), "killed before change {nth}: {left}");
+            assert_eq!(client.ask(&format!("dial {VIP}")), BESPIN, "killed before change {nth}: a new life");
+            is_whole(&mut lab);
+            lab.abandon();
+        }
+        uninstall(&pins).unwrap();
+        assert!(!pins.exists(), "killed before change {nth}");
+        assert_eq!(client.ask(&format!("dial {VIP}")), NOBODY);
+        if !was_killed {
+            assert!(nth > 30, "it was killed {nth} times only");
             return;
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{MapInfo, loaded_maps};
 use aya::programs::{loaded_links, loaded_programs};
-use tombolo_core::tables::{BackendIndex, Contents, ServiceIndex, SwitchEntry};
+use tombolo_core::tables::{BackendIndex, Contents, Op, ServiceIndex, SwitchEntry};
 use tombolo_ebpf::{
     AfterOthers, Datapath, DatapathConfig, DatapathError, Executor, Faults, Place, Relation, RunStats, State, probe,
     uninstall,
@@ -16,7 +16,7 @@ use tombolo_ebpf::{
 
 use crate::support::clock::until;
 use crate::support::lab::{Cgroup, Lab};
-use crate::support::plans::{addr, backend, member, plan, simple, slots, sticky, switch};
+use crate::support::plans::{addr, backend, frontend, member, plan, simple, slots, sticky, switch};
 
 const VIP: &str = "10.96.0.10:80";
 const ALDERAAN: &str = "alderaan 10.96.0.10:80";
@@ -109,6 +109,18 @@ fn a_sticky_client_stays_over_an_upgrade() {
         }
     }
     assert_eq!(lab.datapath().faults(), Faults::default());
+}
+
+#[test]
+fn tables_that_nobody_follows_begin_again_with_those_that_run() {
+    let Some(mut lab) = lab() else { return };
+    let held = lab.datapath().contents().unwrap();
+    lab.config().limits.slots *= 2;
+    let delete = Op::DeleteService { frontend: frontend(addr(VIP)) };
+    lab.reopen().execute(&plan([delete])).unwrap();
+    assert_eq!(lab.datapath().contents().unwrap().services, []);
+    assert_eq!(client_of(&lab), ALDERAAN, "it ends before it took over");
+    assert_eq!(lab.reopen().contents().unwrap(), held);
 }
 
 #[test]
