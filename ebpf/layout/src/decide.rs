@@ -72,8 +72,23 @@ pub enum Stick {
     No,
     /// The client stays with its backend: the entry is used now.
     Stay(AffinityKey, u64),
-    /// The client got a backend anew: the entry is written.
+    /// The client got its first backend: the entry is written unless another connect was faster; then [`taken`] has
+    /// what that one chose.
     New(AffinityKey, Affinity),
+    /// The client got another backend: the entry is written.
+    Change(AffinityKey, Affinity),
+}
+
+impl Stick {
+    /// The same with this backend's identity.
+    #[inline(always)]
+    fn with(self, id: u64) -> Self {
+        match self {
+            Self::New(key, affinity) => Self::New(key, Affinity { id, ..affinity }),
+            Self::Change(key, affinity) => Self::Change(key, Affinity { id, ..affinity }),
+            other => other,
+        }
+    }
 }
 
 /// Nanoseconds of a second.
@@ -91,21 +106,31 @@ pub fn decide<M: Maps, C: Client>(maps: &M, client: &C, key: &FrontendKey) -> Ve
     if switch.count() == 0 {
         return if entry.pass() { Verdict::PassEmpty { service } } else { Verdict::Refuse { service } };
     }
-    let sticky = match entry.affinity_seconds() {
-        0 => None,
-        _ => Some((AffinityKey::new(client.netns(), service), client.now())),
-    };
-    if let Some((client, now)) = sticky
-        && let Some((index, backend)) = stay(maps, key, entry, &client, now)
-    {
-        return Verdict::To { service, index, backend, stick: Stick::Stay(client, now) };
+    let mut stick = Stick::No;
+    if entry.affinity_seconds() != 0 {
+        let (client, now) = (AffinityKey::new(client.netns(), service), client.now());
+        stick = match maps.affinity(&client) {
+            None => Stick::New(client, Affinity { id: 0, used: now }),
+            Some(last) => {
+                if now.saturating_sub(last.used) < entry.affinity_seconds() as u64 * SECOND
+                    && let Some((index, backend)) = chosen(maps, key, service, last.id)
+                {
+                    return Verdict::To { service, index, backend, stick: Stick::Stay(client, now) };
+                }
+                Stick::Change(client, Affinity { id: 0, used: now })
+            }
+        };
     }
-    let Some((index, backend)) = pick(maps, client, key, service, switch) else { return Verdict::Broken { service } };
-    let stick = match sticky {
-        None => Stick::No,
-        Some((client, now)) => Stick::New(client, Affinity { id: backend.id, used: now }),
-    };
-    Verdict::To { service, index, backend, stick }
+    match pick(maps, client, key, service, switch) {
+        Some((index, backend)) => Verdict::To { service, index, backend, stick: stick.with(backend.id) },
+        None => Verdict::Broken { service },
+    }
+}
+
+/// What another connect of the same client has chosen meanwhile, when [`Stick::New`] came too late.
+#[inline(always)]
+pub fn taken<M: Maps>(maps: &M, key: &FrontendKey, service: u32, client: &AffinityKey) -> Option<(u32, Backend)> {
+    chosen(maps, key, service, maps.affinity(client)?.id)
 }
 
 /// The entry of a frontend, when it is really its own.
@@ -121,22 +146,12 @@ fn entry<M: Maps>(maps: &M, key: &FrontendKey) -> Option<ServiceValue> {
     maps.service(key).filter(|entry| maps.is_frontend(entry.index(), key))
 }
 
-/// The backend of a sticky client, while it is a member of the table and the client came back in time.
+/// A sticky client's backend, while it is a member of the table.
 #[inline(always)]
-fn stay<M: Maps>(
-    maps: &M,
-    key: &FrontendKey,
-    entry: ServiceValue,
-    client: &AffinityKey,
-    now: u64,
-) -> Option<(u32, Backend)> {
-    let last = maps.affinity(client)?;
-    if now.saturating_sub(last.used) >= entry.affinity_seconds() as u64 * SECOND {
-        return None;
-    }
-    let index = maps.member(&MemberKey::new(entry.index(), last.id))?;
+fn chosen<M: Maps>(maps: &M, key: &FrontendKey, service: u32, id: u64) -> Option<(u32, Backend)> {
+    let index = maps.member(&MemberKey::new(service, id))?;
     let backend = usable(maps, key, index)?;
-    if backend.id == last.id { Some((index, backend)) } else { None }
+    if backend.id == id { Some((index, backend)) } else { None }
 }
 
 #[inline(always)]

@@ -16,7 +16,7 @@ mod socket;
 mod value;
 
 pub use address::Address;
-pub use decide::{Client, Maps, Stick, Verdict, decide};
+pub use decide::{Client, Maps, Stick, Verdict, decide, taken};
 pub use event::{FlowEvent, FlowKind};
 pub use mark::{LAYOUT_MARK, MARK_MAGIC, SOCKETS_LAYOUT, TABLES_LAYOUT};
 pub use packed::{MAX_SERVICES, MAX_SLOTS_PER_TABLE, ServiceValue, SwitchValue};

@@ -15,19 +15,20 @@ mod flow;
 mod maps;
 
 use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use tombolo_ebpf_layout::{
-    Address, Backend, Fault, FlowKind, FrontendKey, LAYOUT_MARK, Reverse, Stick, TCP, UDP, UnconnectedKey, Verdict,
-    decide,
+    Address, AffinityKey, Backend, Fault, FlowKind, FrontendKey, LAYOUT_MARK, Maps, Reverse, Stick, TCP, UDP,
+    UnconnectedKey, Verdict, decide, taken,
 };
 
 use crate::client::{Connecting, Sending};
 use crate::context::{Family, V4, V6, allow, cookie, is_connected, is_mptcp, port, protocol, refuse};
 use crate::flow::tell;
 use crate::maps::{
-    AFFINITY, Kernel, UNCONNECTED, count_connect, count_fault, count_refused, forget, remember, remembered,
+    AFFINITY, EXISTS, Kernel, UNCONNECTED, count_connect, count_fault, count_refused, forget, remember, remembered,
 };
 
 /// By this the loader knows that the object's maps are the ones it means.
@@ -106,7 +107,7 @@ fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
     let frontend = FrontendKey::new(F::address(ctx), port(ctx), protocol);
     match decide(&Kernel, &Connecting(ctx), &frontend) {
         Verdict::To { service, index, backend, stick } => {
-            keep(stick);
+            let (index, backend) = keep(stick, &frontend, service).unwrap_or((index, backend));
             // What an MPTCP socket remembers nobody would forget.
             if !(protocol == TCP && is_mptcp(ctx)) && remember(cookie(ctx), &Reverse::new(frontend, &backend)).is_err()
             {
@@ -142,7 +143,7 @@ fn send<F: Family>(ctx: &SockAddrContext) -> i32 {
     }
     match decide(&Kernel, &Sending { ctx, cookie }, &frontend) {
         Verdict::To { service, index, backend, stick } => {
-            keep(stick);
+            let (index, backend) = keep(stick, &frontend, service).unwrap_or((index, backend));
             if expect_answer(cookie, &frontend, &backend) {
                 count_connect(service, index);
                 tell(ctx, FlowKind::Datagram, &frontend, service, Some(&backend));
@@ -225,23 +226,44 @@ fn expected(cookie: u64, addr: Address, port: u16) -> Option<FrontendKey> {
     Some(unsafe { *frontend })
 }
 
-/// Keeps a sticky client's choice.
+/// Keeps a sticky client's choice; where the client goes instead, if another of its connects was faster.
 #[inline(always)]
-fn keep(stick: Stick) {
+fn keep(stick: Stick, frontend: &FrontendKey, service: u32) -> Option<(u32, Backend)> {
     match stick {
-        Stick::No => {}
-        Stick::Stay(key, now) => {
-            if let Some(affinity) = AFFINITY.get_ptr_mut(key) {
-                // SAFETY: one aligned u64, valid while the program runs. Should the place be another client's by now,
-                // then that one's time is as recent.
-                unsafe { (&raw mut (*affinity).used).write_volatile(now) };
-            }
+        Stick::No => None,
+        _ => {
+            let index = u32::try_from(settle(&stick, frontend, service)).ok()?;
+            Some((index, Kernel.backend(index)?))
         }
-        Stick::New(key, affinity) => {
+    }
+}
+
+/// The index of the backend instead, or -1. Out of the way of services without sticky clients.
+#[inline(never)]
+fn settle(stick: &Stick, frontend: &FrontendKey, service: u32) -> i64 {
+    match *stick {
+        Stick::No => {}
+        Stick::Stay(key, now) => refresh(key, now),
+        Stick::New(key, affinity) => match AFFINITY.insert(key, affinity, BPF_NOEXIST.into()) {
+            Ok(()) => {}
+            Err(EXISTS) => return taken(&Kernel, frontend, service, &key).map_or(-1, |(index, _)| index.into()),
+            Err(_) => count_fault(Fault::AffinityFull),
+        },
+        Stick::Change(key, affinity) => {
             if AFFINITY.insert(key, affinity, 0).is_err() {
                 count_fault(Fault::AffinityFull);
             }
         }
+    }
+    -1
+}
+
+#[inline(always)]
+fn refresh(key: AffinityKey, now: u64) {
+    if let Some(affinity) = AFFINITY.get_ptr_mut(key) {
+        // SAFETY: one aligned u64, valid while the program runs. Should the place be another client's by now, then that
+        // one's time is as recent.
+        unsafe { (&raw mut (*affinity).used).write_volatile(now) };
     }
 }
 

@@ -184,7 +184,7 @@ pub fn forget(cookie: u64) {
 pub struct Full;
 
 /// `-EEXIST`
-const EXISTS: i32 = -17;
+pub const EXISTS: i32 = -17;
 
 #[inline(always)]
 fn may_be_translated(cookie: u64) -> bool {

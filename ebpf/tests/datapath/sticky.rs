@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tombolo_core::model::NoBackend;
 use tombolo_core::tables::{BackendId, BackendIndex, Op, ServiceIndex};
-use tombolo_ebpf::{Executor, Faults};
+use tombolo_ebpf::{Executor, Faults, Limits};
 
 use crate::support::clock::until;
 use crate::support::lab::{Cgroup, Lab, Peer};
@@ -20,7 +20,7 @@ fn at(index: u16) -> SocketAddr {
 
 /// A lab with servers a to d at backends 0 to 3, all members of the sticky service 0, whose table leads to `slots_of`.
 fn lab(seconds: u32, slots_of: &[u32]) -> Option<(Lab, Peer)> {
-    let mut lab = Lab::new()?;
+    let mut lab = Lab::with(Limits { services: 64, backends: 256, slots: 1024, members: 256 }, 4096)?;
     let letters: Vec<_> = (0..).map(at).zip(["a", "b", "c", "d"]).collect();
     lab.serve(&letters);
     let backends = (0..4).map(|index| backend(u32::from(index), at(index)));
@@ -143,4 +143,18 @@ fn datagrams_are_sticky_too() {
     assert_eq!(client.ask(&format!("connect t {VIP}")), "ok");
     assert_eq!(client.ask("ask t"), format!("a {VIP}"));
     assert_eq!(lab.datapath().connects(BackendIndex(1)), 0);
+}
+
+#[test]
+fn first_connects_at_one_moment_get_one_backend() {
+    let Some((mut lab, mut client)) = lab(HOUR, &[0, 1, 2, 3]) else { return };
+    // 60 services over the same four backends: each is a first time.
+    for index in 1..61 {
+        let vip = SocketAddr::from(([10, 97, 0, u8::try_from(index).unwrap()], 80));
+        let lead = [switch(index, 32, 4, 1), sticky(index, vip, HOUR)];
+        let members = (0..4).map(|backend| member(index, backend));
+        lab.datapath().execute(&plan(members.chain(lead))).unwrap();
+        let answers = client.ask(&format!("burst 16 {vip}"));
+        assert!(["a", "b", "c", "d"].contains(&answers.as_str()), "service {index}: {answers}");
+    }
 }

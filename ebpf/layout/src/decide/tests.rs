@@ -3,7 +3,7 @@ use core::cell::Cell;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use super::{Client, Maps, SECOND, Stick, Verdict, decide};
+use super::{Client, Maps, SECOND, Stick, Verdict, decide, taken};
 use crate::{
     Address, Affinity, AffinityKey, Backend, FrontendKey, MemberKey, ServiceValue, SwitchValue, TCP, UDP, socket_word,
 };
@@ -187,8 +187,8 @@ fn returning(maps: &mut One, id: u64, now: u64, word: u32) -> (Option<u64>, Stic
     }
 }
 
-fn new(id: u64, used: u64) -> Stick {
-    Stick::New(CLIENT, Affinity { id, used })
+fn change(id: u64, used: u64) -> Stick {
+    Stick::Change(CLIENT, Affinity { id, used })
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_first_choice_is_kept() {
     let Verdict::To { backend, stick, .. } = decide(&sticky(), &Anyone { now: 5, ..with(0) }, &frontend()) else {
         panic!("translated")
     };
-    assert_eq!((backend.id, stick), (100, new(100, 5)));
+    assert_eq!((backend.id, stick), (100, Stick::New(CLIENT, Affinity { id: 100, used: 5 })));
 }
 
 #[test]
@@ -206,27 +206,37 @@ fn a_client_stays_until_its_time_is_over() {
         let now = 10 * SECOND - 1;
         assert_eq!(returning(&mut maps, 101, now, word), (Some(101), Stick::Stay(CLIENT, now)));
     }
-    assert_eq!(returning(&mut maps, 101, 10 * SECOND, 0), (Some(100), new(100, 10 * SECOND)));
+    assert_eq!(returning(&mut maps, 101, 10 * SECOND, 0), (Some(100), change(100, 10 * SECOND)));
 }
 
 #[test]
 fn a_backend_that_left_the_members_is_left() {
     let mut maps = sticky();
     maps.members.remove(&MemberKey::new(0, 101));
-    assert_eq!(returning(&mut maps, 101, 1, 0), (Some(100), new(100, 1)));
+    assert_eq!(returning(&mut maps, 101, 1, 0), (Some(100), change(100, 1)));
 }
 
 #[test]
 fn a_members_place_with_another_backend_is_left() {
     let mut maps = sticky();
     maps.backends[1].id = 500;
-    assert_eq!(returning(&mut maps, 101, 1, 0), (Some(100), new(100, 1)));
+    assert_eq!(returning(&mut maps, 101, 1, 0), (Some(100), change(100, 1)));
     // Erased, or of the other family: the same.
     let mut maps = sticky();
     maps.backends[1].port = 0;
-    assert_eq!(returning(&mut maps, 101, 1, 0), (Some(100), new(100, 1)));
+    assert_eq!(returning(&mut maps, 101, 1, 0), (Some(100), change(100, 1)));
     maps.members.insert(MemberKey::new(0, 102), 2);
-    assert_eq!(returning(&mut maps, 102, 1, 0), (Some(100), new(100, 1)));
+    assert_eq!(returning(&mut maps, 102, 1, 0), (Some(100), change(100, 1)));
+}
+
+#[test]
+fn what_a_faster_connect_chose_is_taken_while_it_is_a_member() {
+    let mut maps = sticky();
+    assert_eq!(taken(&maps, &frontend(), 0, &CLIENT), None);
+    maps.affinity.insert(CLIENT, Affinity { id: 101, used: 1 });
+    assert_eq!(taken(&maps, &frontend(), 0, &CLIENT).map(|(index, backend)| (index, backend.id)), Some((1, 101)));
+    maps.members.remove(&MemberKey::new(0, 101));
+    assert_eq!(taken(&maps, &frontend(), 0, &CLIENT), None);
 }
 
 #[test]

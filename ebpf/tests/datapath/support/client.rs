@@ -1,10 +1,10 @@
 //! What a client does when it is told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Result};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ impl Client {
                 socket.send_to(b"?", addr)?;
                 heard(socket)
             }),
+            "refused" => refused(rest),
+            "burst" => burst(rest),
             "storm" => {
                 self.storm = Some(Storm::start(rest));
                 "ok".to_owned()
@@ -123,6 +125,31 @@ fn mptcp(addr: &str) -> Result<SocketAddr> {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::MPTCP))?;
     connect(&socket, &addr.parse::<SocketAddr>().unwrap())?;
     Ok(getpeername(&socket)?.unwrap().try_into()?)
+}
+
+/// `TIMES ADDRESS`: dials, and is refused each time.
+fn refused(order: &str) -> String {
+    let (times, addr) = order.split_once(' ').unwrap();
+    let addr = addr.parse::<SocketAddr>().unwrap();
+    (0..times.parse().unwrap()).for_each(|_: u32| assert!(TcpStream::connect(addr).is_err()));
+    "ok".to_owned()
+}
+
+/// `THREADS ADDRESS`: as many dials at one moment; the different answers.
+fn burst(order: &str) -> String {
+    let (threads, addr) = order.split_once(' ').unwrap();
+    let threads: usize = threads.parse().unwrap();
+    let start = Arc::new(Barrier::new(threads));
+    let dials = (0..threads).map(|_| {
+        let (start, addr) = (start.clone(), addr.to_owned());
+        std::thread::spawn(move || {
+            start.wait();
+            dial(&addr).map_or_else(failure, |(label, _)| label)
+        })
+    });
+    let dials: Vec<_> = dials.collect();
+    let answers: BTreeSet<_> = dials.into_iter().map(|dial| dial.join().unwrap()).collect();
+    answers.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 /// A datagram's text and where it came from, as the socket is told.
