@@ -7,6 +7,7 @@
 //! [`uninstall`] removes them. docs/design/agent-life.md tells that story.
 
 mod attach;
+mod census;
 mod cgroups;
 mod convert;
 mod datapath;
@@ -33,6 +34,7 @@ mod tables;
 mod uninstall;
 
 pub use attach::Place;
+pub use census::Census;
 pub use cgroups::{cgroup_path, cgroup2_mount};
 pub use datapath::Datapath;
 pub use error::DatapathError;
