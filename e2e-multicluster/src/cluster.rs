@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tombolo_core::model::{Port, Protocol};
@@ -232,6 +233,11 @@ impl Cluster {
     /// It cannot be waited for.
     pub fn kill_agent(&mut self, node: usize) -> Result<()> {
         self.agents.remove(&node).map_or(Ok(()), Process::kill)
+    }
+
+    /// How long a node's agent, while it runs, has waited for a CPU.
+    pub fn agent_starved(&self, node: usize) -> Duration {
+        self.agents.get(&node).map_or(Duration::ZERO, Process::starved)
     }
 
     /// Asks a node's agent to end, as an upgrade does, and waits until it has.

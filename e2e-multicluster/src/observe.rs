@@ -1,7 +1,7 @@
 //! What agents and apiservers say of themselves, asked over their admin sockets.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
@@ -11,7 +11,7 @@ use tombolo_core::report::{AgentStatus, ApiserverStatus, ServiceView};
 use tombolo_store::admin_channel;
 use tombolo_wire::admin::{AgentClient, ApiserverClient};
 
-use crate::clock::{Seen, wait_until};
+use crate::clock::{Seen, wait_until, watch_for};
 use crate::cluster::Cluster;
 
 /// Backends of one service on one node as ADDRESS:PORT/PROTOCOL, each with its slots. No two frontends share one: they
@@ -101,6 +101,44 @@ pub fn wait_table(cluster: &mut Cluster, service: &str, expected: &Table, within
         })?;
     }
     Ok(())
+}
+
+/// An agent's return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// From its start until its table was right.
+    pub took: Duration,
+    /// How much of that it waited for a CPU, which a busy machine gave to others.
+    pub starved: Duration,
+}
+
+impl Returned {
+    /// The time that is its own.
+    pub fn own(&self) -> Duration {
+        self.took.saturating_sub(self.starved)
+    }
+}
+
+/// Starts a node's agent and waits until its table of a service is right.
+///
+/// # Errors
+/// It cannot be started, or the table is not right within that time.
+pub fn start_agent(
+    cluster: &mut Cluster,
+    node: usize,
+    service: &str,
+    expected: &Table,
+    within: Duration,
+) -> Result<Returned> {
+    let begun = Instant::now();
+    cluster.start_agent(node)?;
+    watch_for("the agent's tables", Duration::from_millis(2), within, || {
+        cluster.alive()?;
+        // Until it listens there is nobody to ask.
+        let table = table(cluster, node, service).ok().flatten();
+        let right = table.as_ref() == Some(expected);
+        Ok(right.then(|| Returned { took: begun.elapsed(), starved: cluster.agent_starved(node) }))
+    })
 }
 
 /// Waits until the apiserver and the agents of a cluster say that they are ready, and its peers are.

@@ -146,6 +146,17 @@ impl Process {
         self.child.id()
     }
 
+    /// How long it waited for a CPU since its start, by the thread that waited longest: what the neighbours on this
+    /// machine cost it. Nothing where the kernel does not count it.
+    pub fn starved(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let waits = tasks.filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').nth(1)?.parse().ok()
+        });
+        Duration::from_nanos(waits.max().unwrap_or(0))
+    }
+
     /// Its log so far.
     fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -1,6 +1,8 @@
 //! The demo's steps: what is changed, who should answer then, and how it is checked.
 
+mod agent;
 mod ask;
+mod region;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,8 @@ use crate::load::{self, Dial, Load, Way};
 use crate::mesh::Mesh;
 use crate::observe::{self, Table};
 
+pub use self::agent::CONVERGED;
+pub use self::region::{BEAT, PROPAGATION, STALE_AFTER};
 pub use self::turn::{Endpoints, Turn};
 
 /// Requests per second of each step's load.
@@ -48,6 +52,14 @@ pub enum Act {
     Turn(Turn),
     /// Nothing changes; every cluster is asked in these ways.
     Ask(&'static [Question]),
+    /// A cluster dies as a whole.
+    Die,
+    /// It comes back.
+    Return,
+    /// An agent is killed, endpoints change, and it comes back.
+    RestartAgent,
+    /// An agent is replaced by one with other tables.
+    UpgradeAgent,
 }
 
 /// A way of asking, and what is dialled.
@@ -67,7 +79,7 @@ const ALL: &[&str] = &["ne", "we", "fc"];
 const OTHERS: &[&str] = &["we", "fc"];
 
 /// The steps, in order.
-pub const STEPS: [Step; 10] = [
+pub const STEPS: [Step; 14] = [
     turn("alternate", "a global Service without affinity: every cluster answers", &[], ALL),
     turn("affinity-legacy-local", "io.cilium/service-affinity: local", &[(LEGACY, "local")], &["ne"]),
     turn("affinity-legacy-remote", "io.cilium/service-affinity: remote", &[(LEGACY, "remote")], OTHERS),
@@ -102,6 +114,22 @@ pub const STEPS: [Step; 10] = [
             Question { name: "mapped TCP", frontend: Frontend::Mapped, way: Way::Http },
             Question { name: "mapped UDP", frontend: Frontend::Mapped, way: Way::Dns },
         ]),
+    },
+    Step {
+        name: "kill-cluster",
+        story: "fc's store, apiserver, agents and pods are killed at once and its links cut, as when a region goes",
+        act: Act::Die,
+    },
+    Step { name: "cluster-returns", story: "fc's links and programs come back", act: Act::Return },
+    Step {
+        name: "restart-agent",
+        story: "the agent of ne-1 is killed, an endpoint leaves while it is dead, and it comes back",
+        act: Act::RestartAgent,
+    },
+    Step {
+        name: "upgrade-agent",
+        story: "the agent of ne-1 ends, and one with tables of another size takes over",
+        act: Act::UpgradeAgent,
     },
 ];
 
@@ -138,6 +166,15 @@ pub struct Outcome {
     /// Milliseconds from the change to its effect: when the last request was made that only the state before explains,
     /// or the first that each newly answering cluster got. Absent where nothing changed, or the effect never came.
     pub switch_ms: Option<f64>,
+    /// The most requests that may fail: those that a dead cluster gets before it counts as stale. Absent where none may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<u64>,
+    /// Milliseconds from a cluster's death until no node of `ne` sends it anything new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_ms: Option<f64>,
+    /// Milliseconds from an agent's start until its node's tables are right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub converged_ms: Option<f64>,
     /// Whether everything was as it should be.
     pub ok: bool,
     /// What was not.
@@ -185,6 +222,10 @@ pub fn carry_out(mesh: &mut Mesh, steps: &[Step], mut seen: impl FnMut(&Step, &O
         let outcome = match step.act {
             Act::Turn(turn) => turn::carry_out(mesh, step, turn, &mut answering)?,
             Act::Ask(questions) => ask::carry_out(mesh, step, questions)?,
+            Act::Die => region::die(mesh, step)?,
+            Act::Return => region::come_back(mesh, step)?,
+            Act::RestartAgent => agent::restart(mesh, step)?,
+            Act::UpgradeAgent => agent::upgrade(mesh, step)?,
         };
         seen(step, &outcome);
         report.steps.push(outcome);

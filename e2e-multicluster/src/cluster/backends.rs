@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use tombolo_core::id::Family;
 
 use super::Cluster;
@@ -143,6 +143,21 @@ impl Cluster {
         self.write_source("rebel-base-endpoints.yaml", &slices.join("---\n"))?;
         self.endpoints = endpoints;
         Ok(())
+    }
+
+    /// Takes a pod out of the endpoints of `rebel-base`. It keeps running.
+    ///
+    /// # Errors
+    /// It is no endpoint, or the manifest cannot be written.
+    pub fn withdraw(&mut self, pod: &str) -> Result<()> {
+        let mut places = self.pod_places(u8::MAX).into_iter();
+        let Some((node, n)) = places.find(|(node, n)| node.pod_name(*n) == pod) else {
+            bail!("{pod} is no pod of {}", self.site.name)
+        };
+        let addresses = node.pod(n).both();
+        let left: Vec<_> = self.endpoints.iter().filter(|e| !addresses.contains(&e.address)).cloned().collect();
+        ensure!(left.len() < self.endpoints.len(), "{pod} is no endpoint");
+        self.set_endpoints(left)
     }
 
     /// The endpoints of `rebel-base`, those of both families.

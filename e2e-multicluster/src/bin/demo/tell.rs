@@ -4,7 +4,7 @@ use anyhow::Result;
 use tombolo_e2e::answers::DEVIATIONS;
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::needs::Missing;
-use tombolo_e2e::scenario::{Outcome, RATE, Report, Step};
+use tombolo_e2e::scenario::{BEAT, CONVERGED, Outcome, PROPAGATION, RATE, Report, STALE_AFTER, Step};
 use tombolo_e2e::story::{chapter, say};
 use tombolo_e2e::{operator, programs};
 
@@ -27,7 +27,8 @@ pub(crate) fn mesh(mesh: &mut Mesh) -> Result<()> {
 pub(crate) fn rules() {
     say(&format!(
         "   {RATE} requests a second, open loop, a new connection each, no retry; later than 1 s is failed.\n   \
-         Pods keep running while their endpoints leave, so not one request may fail.\n   \
+         Pods keep running while their endpoints leave, so not one request may fail, but those to a cluster that\n   \
+         is killed, until its silence tells.\n   \
          Shares: each backend has one slot, a connection picks one at random; counts must be within {DEVIATIONS}\n   \
          standard deviations of that (a right share fails this once in 1.7 million checks)."
     ));
@@ -55,6 +56,24 @@ fn more(outcome: &Outcome) -> Vec<String> {
         let ways: Vec<_> = outcome.by_way.iter().map(|(way, n)| format!("{way} {n}")).collect();
         lines.push(format!("asked by {}", ways.join(", ")));
     }
+    if let Some(ms) = outcome.stale_ms {
+        lines.push(format!("no node of ne sent it anything new after {:.1} s", ms / 1000.0));
+    }
+    if let Some(bound) = outcome.bound {
+        lines.push(format!(
+            "at most {bound} may fail: {RATE}/s x 1/3 x ({} s stale-after + {} s beat + {} s propagation)",
+            STALE_AFTER.as_secs(),
+            BEAT.as_secs(),
+            PROPAGATION.as_secs(),
+        ));
+        lines.push(format!(
+            "tombolo.io/stale-after: {}s is on ne's Service for the demo; the default is 30 s",
+            STALE_AFTER.as_secs()
+        ));
+    }
+    if let Some(ms) = outcome.converged_ms {
+        lines.push(format!("its tables were right {ms:.0} ms after its start (at most {} ms)", CONVERGED.as_millis()));
+    }
     lines
 }
 
@@ -65,7 +84,11 @@ pub(crate) fn end(report: &Report) {
         return;
     }
     let requests: u64 = report.steps.iter().map(|s| s.requests).sum();
-    chapter(&format!("All {} steps as expected, {requests} requests, none failed", report.steps.len()));
+    let lost: u64 = report.steps.iter().map(|s| s.failed).sum();
+    chapter(&format!(
+        "All {} steps as expected: {requests} requests; {lost} failed, all of them at fc between its death and its silence",
+        report.steps.len()
+    ));
 }
 
 /// Lines to try while the mesh stays up.
@@ -77,7 +100,7 @@ pub(crate) fn kept(mesh: &Mesh) -> Result<()> {
     let frontend = ne.frontend();
     chapter("It stays up. Lines to try, as root");
     say(&format!(
-        "   # ask six times as a client on node {node}; affinity is local now, so ne answers:\n   \
+        "   # ask six times as a client on node {node}; affinity is none now, so every cluster answers:\n   \
          sh -c 'echo $$ >{cgroup}/cgroup.procs; exec nsenter --net=/run/netns/{netns} \
          sh -c \"for i in 1 2 3 4 5 6; do curl -s http://{frontend}/; echo; done\"'\n\n   \
          # why the answer is what it is:\n   \
