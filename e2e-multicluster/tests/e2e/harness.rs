@@ -3,12 +3,14 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use tombolo_e2e::cluster::Datapath;
+use anyhow::{Context as _, Result, ensure};
+use tombolo_e2e::clock::Seen;
+use tombolo_e2e::cluster::{Cluster, Datapath};
 use tombolo_e2e::mesh::{DEMO, Mesh, Plan};
 use tombolo_e2e::{clock, needs, run, story};
+use tombolo_ebpf::Census;
 
 /// One end-to-end test.
 #[derive(Clone, Copy)]
@@ -64,7 +66,11 @@ impl Harness {
         }
         let failed = chosen.iter().filter(|case| !self.passes(case)).count();
         story::say(&format!("\n{} passed, {failed} failed", chosen.len() - failed));
-        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let left = self.shared.take().map_or(Ok(()), end);
+        if let Err(error) = &left {
+            story::say(&format!("FAIL the mesh that ends: {error:#}"));
+        }
+        if failed == 0 && left.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn passes(&mut self, case: &Case) -> bool {
@@ -100,9 +106,42 @@ impl Harness {
     }
 }
 
+/// Ends a mesh that was used, and sees that nothing of it is left: in the kernel, of its namespaces, cgroups and files.
+fn end(mesh: Mesh) -> Result<()> {
+    let run = (mesh.run().dir().to_owned(), mesh.run().netns(""));
+    let places = || mesh.clusters.iter().flat_map(|c| (0..c.site.nodes.len()).map(move |n| (c, n)));
+    let census = |(c, n): (&Cluster, usize)| Census::of(&c.site.nodes[n].place.cgroup, &c.agent_bpffs(n));
+    let there: Vec<Census> = places().map(census).collect::<Result<_, _>>()?;
+    let cgroup = mesh.clusters[0].site.control.cgroup.parent().map(Path::to_owned).context("a run's cgroup")?;
+    ensure!(there.iter().all(|census| !census.maps.is_empty()), "an agent has no maps: {there:?}");
+    drop(mesh);
+    clock::wait_until("the kernel to let go", Duration::from_secs(10), || {
+        let left: Vec<_> = there.iter().map(Census::left).filter(|left| *left != Census::default()).collect();
+        Ok(if left.is_empty() { Seen::Ready(()) } else { Seen::NotYet(format!("{left:?}")) })
+    })?;
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|e| e.file_name());
+    let names: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(&run.1)).collect();
+    ensure!(names.is_empty() && !run.0.exists() && !cgroup.exists(), "left: {names:?}, {}", run.0.display());
+    Ok(())
+}
+
 /// The demo's mesh, with the kernel's maps.
 pub(crate) fn demo_plan() -> Plan<'static> {
     Plan { clusters: &DEMO, nodes: 2, pods: 2, datapath: Datapath::Ebpf, janitor: janitor() }
+}
+
+/// Says loudly that a case cannot run here.
+///
+/// # Errors
+/// Skips are forbidden.
+pub(crate) fn skip(why: &str) -> Result<()> {
+    ensure!(!skips_forbidden(), "cannot run here: {why}");
+    story::warn(&format!("SKIPPED: the next case cannot run here: {why}"));
+    Ok(())
+}
+
+fn skips_forbidden() -> bool {
+    std::env::var_os("TOMBOLO_FORBID_SKIPS").is_some_and(|v| v == "1")
 }
 
 /// What to do when this machine lacks something; `None` when it has all.
@@ -111,7 +150,7 @@ fn unable(cases: usize) -> Option<ExitCode> {
     if missing.is_empty() {
         return None;
     }
-    let forbidden = std::env::var_os("TOMBOLO_FORBID_SKIPS").is_some_and(|v| v == "1");
+    let forbidden = skips_forbidden();
     let verdict = if forbidden { "FAILED" } else { "SKIPPED" };
     for what in &missing {
         story::warn(&format!("{verdict}: {cases} end-to-end tests cannot run here: {what}"));

@@ -1,0 +1,3 @@
+module tombolo.io/e2e-client
+
+go 1.21
