@@ -16,7 +16,11 @@ use tombolo_core::id::Addr;
 use tombolo_core::model::{BackendKey, Frontend, Protocol};
 use tombolo_ebpf_layout::Reverse;
 
-use crate::{Datapath, DatapathError, convert, sys};
+use crate::{Datapath, DatapathError, convert, grace_period, sys};
+
+/// How often sockets are looked for that are remembered and were not found: one that is just connecting has been told
+/// its backend, and is not connected to it yet.
+const ROUNDS: usize = 3;
 
 /// The sockets that were translated, as far as they are remembered. Copies share one map, and outlive the datapath.
 #[derive(Clone, Debug)]
@@ -29,7 +33,7 @@ pub struct Destroyed {
     pub wanted: usize,
     /// Those that were ended. Others were closed meanwhile, dialled somewhere else, or are in a namespace out of reach.
     pub destroyed: usize,
-    /// Network namespaces that were looked into; the search ends when all sockets are found.
+    /// Network namespaces that were looked into at last; the search ends when all sockets are found.
     pub namespaces: usize,
     /// Network namespaces that could not be entered or asked.
     pub unreachable: usize,
@@ -55,17 +59,29 @@ impl Sockets {
     /// with ECONNABORTED, or its next write with EDESTADDRREQ (UDP) or EPIPE (TCP). Sockets that dialled the backend itself are not among them. The frontend says whether UDP or
     /// TCP sockets are meant.
     ///
-    /// Blocks, so it belongs on a thread of its own: a look at all that `reverse` remembers, and only if something is
-    /// wanted, one at the processes' namespaces. [`DatapathError::NoDestroy`] where the kernel cannot.
+    /// It is called once no table leads there any more. Blocks, so it belongs on a thread of its own: for a grace period,
+    /// then a look at all that `reverse` remembers, and only if something is wanted, one at the processes' namespaces.
+    /// [`DatapathError::NoDestroy`] where the kernel cannot.
     pub fn destroy(&self, left: &BTreeSet<(Frontend, BackendKey)>) -> Result<Destroyed, DatapathError> {
-        let targets = self.targets(left)?;
-        if targets.is_empty() {
-            return Ok(Destroyed::default());
+        let (mut done, mut found) = (Destroyed::default(), BTreeSet::new());
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                break;
+            }
+            // By then every connect that saw the table of before is remembered.
+            grace_period()?;
+            let mut targets = self.targets(left)?;
+            targets.retain(|cookie, _| !found.contains(cookie));
+            done.wanted = found.len() + targets.len();
+            if targets.is_empty() {
+                break;
+            }
+            let cookies: Vec<_> = targets.keys().copied().collect();
+            let (round, missed) = on_a_thread(targets)?;
+            found.extend(cookies.into_iter().filter(|cookie| !missed.contains_key(cookie)));
+            done = Destroyed { wanted: done.wanted, destroyed: done.destroyed + round.destroyed, ..round };
         }
-        // Entering a namespace changes the thread for good.
-        let search = thread::Builder::new().name("sock-destroy".to_owned()).spawn(move || search(targets));
-        let joined = search.map(thread::JoinHandle::join).map_err(DatapathError::Destroy)?;
-        joined.unwrap_or_else(|_| Err(DatapathError::Destroy(io::Error::other("the search panicked"))))
+        Ok(done)
     }
 
     /// The cookies of the sockets that are wanted.
@@ -90,9 +106,16 @@ pub(crate) fn can_destroy() -> io::Result<()> {
     diag::can_destroy()
 }
 
-/// Looks for the sockets in one namespace after the other.
-fn search(mut targets: BTreeMap<u64, Target>) -> Result<Destroyed, DatapathError> {
-    let mut done = Destroyed { wanted: targets.len(), ..Destroyed::default() };
+/// Searches on a thread that ends with it: entering a namespace changes a thread for good.
+fn on_a_thread(targets: BTreeMap<u64, Target>) -> Result<(Destroyed, BTreeMap<u64, Target>), DatapathError> {
+    let search = thread::Builder::new().name("sock-destroy".to_owned()).spawn(move || search(targets));
+    let joined = search.map(thread::JoinHandle::join).map_err(DatapathError::Destroy)?;
+    joined.unwrap_or_else(|_| Err(DatapathError::Destroy(io::Error::other("the search panicked"))))
+}
+
+/// Looks for the sockets in one namespace after the other; those that were not found come back.
+fn search(mut targets: BTreeMap<u64, Target>) -> Result<(Destroyed, BTreeMap<u64, Target>), DatapathError> {
+    let mut done = Destroyed::default();
     for namespace in namespaces::all().map_err(DatapathError::Destroy)? {
         if targets.is_empty() {
             break;
@@ -109,5 +132,5 @@ fn search(mut targets: BTreeMap<u64, Target>) -> Result<Destroyed, DatapathError
             }
         }
     }
-    Ok(done)
+    Ok((done, targets))
 }

@@ -41,6 +41,11 @@ fn lead(datapath: &mut Datapath, port: &str) {
     datapath.commit().unwrap();
 }
 
+/// Kill before each change, or before every `TOMBOLO_KILL_EVERY`th where time is short.
+fn every() -> usize {
+    std::env::var("TOMBOLO_KILL_EVERY").map_or(1, |every| every.parse().unwrap())
+}
+
 /// A lab without a datapath, with small maps, and a client.
 fn lab() -> Option<(Lab, Peer)> {
     let mut lab = Lab::new()?;
@@ -86,7 +91,7 @@ fn name(path: &Path) -> String {
 fn a_first_life_may_end_anywhere() {
     let Some((mut lab, mut client)) = lab() else { return };
     let slots = lab.config().limits.slots;
-    for nth in 0.. {
+    for nth in (0..).step_by(every()) {
         let was_killed = killed(&mut lab, slots, "8080", nth);
         let left = client.ask(&format!("dial {VIP}"));
         assert!([ALDERAAN, NOBODY].contains(&left.as_str()), "killed before change {nth}: {left}");
@@ -110,7 +115,7 @@ fn an_end_may_end_anywhere() {
     let Some((mut lab, mut client)) = lab() else { return };
     let pins = lab.config().pins.clone();
     // Every fifth of its changes: detaching, unpinning and removing repeat themselves.
-    for nth in (0..).step_by(5) {
+    for nth in (0..).step_by(5 * every()) {
         lead(lab.reopen(), "8080");
         lab.abandon();
         let was_killed = lab.start("live", Cgroup::Outside).killed_at(&format!("uninstall {}", pins.display()), nth);
@@ -138,7 +143,7 @@ fn an_end_may_end_anywhere() {
 fn an_upgrade_may_end_anywhere_and_nobody_is_lost() {
     let Some((mut lab, mut client)) = lab() else { return };
     let old = lab.config().limits.slots;
-    for nth in 0.. {
+    for nth in (0..).step_by(every()) {
         lab.config().limits.slots = old;
         lead(lab.reopen(), "8080");
         is_whole(&mut lab);

@@ -7,6 +7,7 @@ use tombolo_core::model::{BackendKey, Frontend, Protocol};
 use tombolo_core::tables::Op;
 use tombolo_ebpf::{Datapath, DatapathError, Destroyed, Executor, State, probe};
 
+use crate::support::clock::until;
 use crate::support::lab::{Cgroup, Lab};
 use crate::support::plans::{addr, backend, frontend, one, plan, udp};
 
@@ -142,5 +143,23 @@ fn sockets_of_several_namespaces_are_found() {
     assert!(done.namespaces >= 2, "{done:?}");
     for client in [&mut here, &mut there] {
         assert_eq!(client.ask("hear s"), ABORTED);
+    }
+}
+
+#[test]
+fn a_socket_that_connects_during_the_change_is_not_forgotten() {
+    let Some(mut lab) = lab() else { return };
+    lab.serve_udp(&[(addr("127.0.0.1:5353"), "alderaan"), (addr("127.0.0.1:5354"), "bespin")]);
+    for round in 0..5 {
+        lead(lab.datapath(), 0, DNS, "127.0.0.1:5353");
+        let mut client = lab.client(Cgroup::Inside);
+        client.ask(&format!("flood {DNS}"));
+        assert!(until(|| client.ask("flooded").parse::<usize>().unwrap() > 20));
+        lead(lab.datapath(), 0, DNS, "127.0.0.1:5354");
+        let done = lab.datapath().sockets().unwrap().destroy(&left(DNS, "127.0.0.1:5353", Protocol::Udp)).unwrap();
+        let answers = client.ask("ebb");
+        assert!(!answers.contains("alderaan"), "round {round}: {answers}, {done:?}");
+        let ended = format!("ended={}", done.destroyed);
+        assert!(answers.split(' ').any(|answer| answer == ended), "round {round}: {answers}, {done:?}");
     }
 }

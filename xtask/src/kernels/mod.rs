@@ -132,7 +132,8 @@ fn archive(root: &Path, words: &[String]) -> Result<Archive> {
             archive.program(&library, Path::new(&library))?;
         }
     }
-    let mut variables = vec![("TOMBOLO_FORBID_SKIPS", "1".to_owned())];
+    // Emulated, loading a program takes seconds: of the many places to kill a process at, a few.
+    let mut variables = vec![("TOMBOLO_FORBID_SKIPS", "1".to_owned()), ("TOMBOLO_KILL_EVERY", "50".to_owned())];
     if let Some(object) = std::env::var_os(OBJECT_VARIABLE) {
         archive.program("/object.o", Path::new(&object))?;
         variables.push((OBJECT_VARIABLE, "/object.o".to_owned()));

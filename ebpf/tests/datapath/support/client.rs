@@ -8,6 +8,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::net::{AddressFamily, SocketType, connect, getpeername, ipproto, socket};
 
 use super::clock::now;
@@ -21,6 +22,7 @@ pub(crate) struct Client {
     held: Vec<TcpStream>,
     sockets: BTreeMap<String, UdpSocket>,
     storm: Option<Storm>,
+    flood: Option<Flood>,
 }
 
 impl Client {
@@ -66,6 +68,12 @@ impl Client {
                 self.storm = Some(Storm::start(rest));
                 "ok".to_owned()
             }
+            "flood" => {
+                self.flood = Some(Flood::start(rest.parse().unwrap()));
+                "ok".to_owned()
+            }
+            "flooded" => self.flood.as_ref().unwrap().sockets.lock().len().to_string(),
+            "ebb" => self.flood.take().unwrap().stop(),
             "done" => self.storm.as_ref().unwrap().done.load(Ordering::Relaxed).to_string(),
             "calm" => self.storm.take().unwrap().counts(),
             "record" => self.storm.take().unwrap().record(rest),
@@ -226,5 +234,44 @@ impl Dial {
             Ok(label)
         };
         Self { began, connected, label: stream.and_then(answer).unwrap_or_else(failure) }
+    }
+}
+
+/// A thread that connects one datagram socket after the other, and keeps them.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    sockets: Arc<Mutex<Vec<UdpSocket>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Flood {
+    /// More would want a higher limit of open files.
+    const MOST: usize = 800;
+
+    fn start(addr: SocketAddr) -> Self {
+        let (stop, sockets) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<UdpSocket>>>::default());
+        let (stopped, kept) = (stop.clone(), sockets.clone());
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) && kept.lock().len() < Self::MOST {
+                let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+                socket.connect(addr).unwrap();
+                socket.set_read_timeout(Some(ANSWER)).unwrap();
+                kept.lock().push(socket);
+            }
+        });
+        Self { stop, sockets, thread }
+    }
+
+    /// Ends the flood and asks on every socket: `answer=count`, in the order of the answers.
+    fn stop(self) -> String {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
+        let mut answers = BTreeMap::<String, u64>::new();
+        for socket in self.sockets.lock().iter() {
+            let answer = socket.send(b"?").and_then(|_| heard(socket));
+            let label = answer.map_or("ended".to_owned(), |heard| heard.split(' ').next().unwrap().to_owned());
+            *answers.entry(label).or_default() += 1;
+        }
+        answers.iter().map(|(answer, count)| format!("{answer}={count} ")).collect()
     }
 }
