@@ -10,7 +10,6 @@ pub mod clock;
 pub mod cluster;
 pub mod dns;
 pub mod etcd;
-pub mod figures;
 pub mod load;
 pub mod manifest;
 pub mod mesh;

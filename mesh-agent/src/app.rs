@@ -1,6 +1,7 @@
 //! Builds everything, binds, then runs until a signal or until an essential task ends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
@@ -22,13 +23,17 @@ use crate::admin::Admin;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::datapath::{self, Opened};
-use crate::driver::{Begin, Channels, Driver};
+use crate::driver::{Before, Begin, Channels, Driver, GoodFor};
 use crate::flows::FlowLog;
 use crate::health::{self, Metrics, Readiness};
 use crate::reaper;
+use crate::snapshot::{self, Snapshot};
 
 /// Questions and tickets that may wait.
 const QUEUE: usize = 64;
+
+/// A snapshot that is older fills no tables.
+const SNAPSHOT_AGE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Runs the agent on a runtime of its own.
 pub fn run(config: Config) -> Result<()> {
@@ -79,15 +84,27 @@ async fn serve(config: Config) -> Result<()> {
         repairs = repairs.ops.len(),
         "started on what the maps hold"
     );
+    let (save, saves) = mpsc::channel(1);
+    let frame = frame(&config);
+    let before = before(&config, &frame);
+    tasks.spawn(snapshot::save(config.state_dir.clone(), frame, saves));
     let close_tcp_after = config.close_tcp_after;
-    let begin = Begin { mesh, tables, repairs, datapath: executor, kind, close_tcp_after, remarks };
-    let driver = Driver::new(begin, Clock::start(), readiness, metrics);
-    let running = driver.run(Channels { session, grace_over, retired, questions, skips, reap }, stop.clone());
-    let outcome = tokio::select! {
-        outcome = running => outcome.map_err(anyhow::Error::from),
-        signal = terminated() => signal,
+    let begin = Begin { mesh, before, tables, repairs, datapath: executor, kind, close_tcp_after, remarks };
+    let mut driver = Driver::new(begin, Clock::start(), readiness, metrics);
+    let channels = Channels { session, grace_over, retired, questions, skips, reap, save };
+    // A signal lets the driver end in its own time: it has a snapshot to hand over.
+    let running = async {
+        let ended = driver.run(channels, stop.clone()).await;
+        stop.cancel();
+        ended
     };
-    stop.cancel();
+    let told = async {
+        let told = terminated(&stop).await;
+        stop.cancel();
+        told
+    };
+    let (ended, told) = tokio::join!(running, told);
+    let outcome = ended.map_err(anyhow::Error::from).and(told);
     flows.close();
     tasks.close();
     tasks.wait().await;
@@ -118,13 +135,47 @@ fn serve_admin(listener: Listener, admin: Admin, tasks: &TaskTracker, stop: &Can
     });
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn terminated() -> Result<()> {
+/// What is the same in all snapshots of this life.
+fn frame(config: &Config) -> Snapshot {
+    Snapshot {
+        cluster: config.cluster.to_string(),
+        node: config.node.to_string(),
+        boot_id: clock::boot_id(),
+        unix_ms: 0,
+        entries: Vec::new(),
+    }
+}
+
+/// What an earlier life left for this one. A snapshot that cannot be used is said, and costs nothing else.
+fn before(config: &Config, frame: &Snapshot) -> Option<Before> {
+    let snapshot = match snapshot::read(&config.state_dir) {
+        Ok(snapshot) => snapshot?,
+        Err(error) => {
+            tracing::warn!(%error, "starting without a snapshot");
+            return None;
+        }
+    };
+    let folder = config.state_dir.display();
+    if (&snapshot.cluster, &snapshot.node) != (&frame.cluster, &frame.node) {
+        let Snapshot { cluster, node, .. } = &snapshot;
+        tracing::warn!(%folder, cluster, node, "the snapshot is of another node: starting without it");
+        return None;
+    }
+    let age = Duration::from_millis(clock::unix_ms().saturating_sub(snapshot.unix_ms));
+    let of_this_boot = !frame.boot_id.is_empty() && snapshot.boot_id == frame.boot_id;
+    let good_for = if of_this_boot && age < SNAPSHOT_AGE { GoodFor::Tables } else { GoodFor::Answers };
+    tracing::info!(%folder, age_s = age.as_secs(), of_this_boot, records = snapshot.entries.len(), "a snapshot is here");
+    Some(Before { entries: snapshot.entries, unix_ms: snapshot.unix_ms, good_for })
+}
+
+/// Waits for SIGTERM or Ctrl-C, or until the agent stops for another reason.
+async fn terminated(stop: &CancellationToken) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = stop.cancelled() => {}
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The only place that reads a clock.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tombolo_core::id::Millis;
 
@@ -23,6 +23,19 @@ impl Clock {
     pub fn instant(self, at: Millis) -> tokio::time::Instant {
         tokio::time::Instant::from_std(self.0 + Duration::from_millis(at.0))
     }
+}
+
+/// The wall clock, in unix milliseconds: only to say how old a snapshot is.
+#[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// The kernel's name for this boot; empty where it has none.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 /// A number that grows from one start of an agent to the next until the machine reboots: nanoseconds since boot.

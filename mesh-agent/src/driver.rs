@@ -19,14 +19,18 @@ use tombolo_core::tables::{BackendIndex, Desired, Installed, Plan, SlotBase, Swi
 use tombolo_ebpf::{DatapathError, Executor};
 use tombolo_store::SessionEvent;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::DatapathKind;
 use crate::feed::Feed;
 use crate::health::{Metrics, Readiness};
 use crate::reaper::{Leavers, Pairs};
+use crate::snapshot::{Entry, Save, Saver};
 
 /// How many session events are applied before a plan is made, at most.
 const BATCH: usize = 1_024;
+
+/// How long the own store may take before empty tables are filled from a snapshot.
+const STORE_WAIT_MS: u64 = 3_000;
 
 /// A question of a reader, answered between two batches.
 pub enum Question {
@@ -54,8 +58,18 @@ pub enum Ended {
 enum Stage {
     /// They are as they were found. These repairs wait for the first complete plan.
     Found(Plan),
+    /// They were filled from a snapshot, since the store did not answer.
+    FromSnapshot,
     /// The first complete plan was carried out.
     Complete,
+}
+
+/// Whether the tables were this life's own before it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    Before,
+    /// Only now, or not yet: there is nothing more to plan.
+    Now,
 }
 
 /// Everything that can happen to the driver.
@@ -87,12 +101,35 @@ pub struct Channels {
     pub skips: mpsc::Receiver<()>,
     /// Who ends the sockets of backends that left.
     pub reap: mpsc::Sender<Pairs>,
+    /// Who writes snapshots.
+    pub save: mpsc::Sender<Save>,
+}
+
+/// What an earlier life held, and what it is good for.
+pub struct Before {
+    /// The records.
+    pub entries: Vec<Entry>,
+    /// When the store was last heard, in unix milliseconds.
+    pub unix_ms: u64,
+    /// What it may do.
+    pub good_for: GoodFor,
+}
+
+/// What a snapshot may do before the store answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoodFor {
+    /// Answer questions: it is old, or of another boot.
+    Answers,
+    /// Fill empty tables too.
+    Tables,
 }
 
 /// What a driver begins with.
 pub struct Begin {
-    /// What is known of the mesh.
+    /// The mesh, of which nothing is known.
     pub mesh: Mesh,
+    /// What an earlier life knew.
+    pub before: Option<Before>,
     /// What the maps hold, once the repairs are done.
     pub tables: Tables,
     /// What makes the maps consistent.
@@ -119,6 +156,11 @@ pub struct Driver {
     /// Services that found a map full; they are tried again when something is freed.
     full: BTreeMap<ServiceKey, Full>,
     stage: Stage,
+    /// When empty tables are filled from the snapshot, if the store has not answered until then.
+    fill_at: Option<Millis>,
+    saver: Saver,
+    /// Until the store has answered: how old is what we know, in unix milliseconds.
+    restored: Option<u64>,
     leavers: Leavers,
     remarks: Vec<String>,
     plans: u64,
@@ -129,11 +171,23 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver that has heard nothing yet.
+    /// A driver that has heard nothing yet, and knows what an earlier life knew.
     pub fn new(begin: Begin, clock: Clock, readiness: Arc<ArcSwap<Readiness>>, metrics: Metrics) -> Self {
-        let Begin { mesh, tables, repairs, datapath, kind, close_tcp_after, remarks } = begin;
+        let Begin { mut mesh, before, tables, repairs, datapath, kind, close_tcp_after, remarks } = begin;
+        let now = clock.now();
+        let restored = before.as_ref().map(|before| before.unix_ms);
+        let may_fill = before.as_ref().is_some_and(|before| before.good_for == GoodFor::Tables);
+        let is_empty = tables.frontends().next().is_none();
+        let entries = before.map(|before| before.entries).unwrap_or_default();
+        let (feed, changes) = Feed::restore(mesh.cluster().clone(), entries, now);
+        for change in changes {
+            mesh.apply(change, now);
+        }
         Self {
-            feed: Feed::new(mesh.cluster().clone()),
+            feed,
+            fill_at: (may_fill && is_empty).then(|| now.after(STORE_WAIT_MS)),
+            saver: Saver::new(restored.unwrap_or(0)),
+            restored,
             mesh,
             tables,
             datapath,
@@ -152,10 +206,16 @@ impl Driver {
     }
 
     /// Runs until stopped; an error of the datapath ends it, since what the maps hold is then unknown.
-    pub async fn run(mut self, mut channels: Channels, stop: CancellationToken) -> Result<(), Ended> {
+    pub async fn run(&mut self, mut channels: Channels, stop: CancellationToken) -> Result<(), Ended> {
         loop {
             match self.next(&mut channels, &stop).await {
-                Event::Stop => return Ok(()),
+                Event::Stop => {
+                    if let Some(last) = self.saver.last(&self.feed) {
+                        // Whoever does not take it any more has said why.
+                        let _taken = channels.save.send(last).await;
+                    }
+                    return Ok(());
+                }
                 Event::SessionEnded => return Err(Ended::Session),
                 Event::Session(event) => {
                     self.take(event);
@@ -172,13 +232,17 @@ impl Driver {
             }
             self.carry_out()?;
             self.retire(&channels.retired);
-            self.leavers.hand_over(self.clock.now(), &self.tables, &channels.reap);
+            let now = self.clock.now();
+            self.leavers.hand_over(now, &self.tables, &channels.reap);
+            self.saver.save(&self.feed, now, &channels.save);
             self.publish();
         }
     }
 
     async fn next(&self, channels: &mut Channels, stop: &CancellationToken) -> Event {
-        let deadline = [self.feed.deadline(self.clock.now()), self.leavers.deadline()].into_iter().flatten().min();
+        let fill_at = self.fill_at.filter(|_| matches!(self.stage, Stage::Found(_)));
+        let feed = self.feed.deadline(self.clock.now());
+        let deadline = [feed, fill_at, self.leavers.deadline(), self.saver.deadline()].into_iter().flatten().min();
         let tick = async {
             match deadline {
                 Some(at) => tokio::time::sleep_until(self.clock.instant(at)).await,
@@ -211,12 +275,18 @@ impl Driver {
             SessionEvent::Listed { .. } => tracing::info!("own store listed"),
             _ => {}
         }
+        if !matches!(event, SessionEvent::Lost { .. }) {
+            self.saver.heard(clock::unix_ms());
+        }
         let now = self.clock.now();
         let changes = self.feed.on(event, now);
         self.apply(changes, now);
     }
 
     fn apply(&mut self, changes: Vec<tombolo_core::mesh::Change>, now: Millis) {
+        if !changes.is_empty() {
+            self.saver.changed();
+        }
         for change in changes {
             self.dirty.extend(self.mesh.apply(change, now));
         }
@@ -224,13 +294,7 @@ impl Driver {
 
     /// Plans the dirty services and executes; before the first complete view it only collects.
     fn carry_out(&mut self) -> Result<(), DatapathError> {
-        if let Stage::Found(repairs) = &self.stage {
-            if !self.feed.blockers(self.clock.now()).is_empty() {
-                return Ok(());
-            }
-            let repairs = repairs.clone();
-            self.fill(&repairs)?;
-            self.stage = Stage::Complete;
+        if self.stage != Stage::Complete && self.begin()? == Begun::Now {
             return Ok(());
         }
         if self.dirty.is_empty() {
@@ -244,6 +308,32 @@ impl Driver {
                 self.execute(&plan)
             }
             Err(_) => self.one_by_one(&desired),
+        }
+    }
+
+    /// Goes on to the next stage, if its time has come.
+    fn begin(&mut self) -> Result<Begun, DatapathError> {
+        let now = self.clock.now();
+        let complete = self.feed.blockers(now).is_empty();
+        let next = if complete { Stage::Complete } else { Stage::FromSnapshot };
+        match &self.stage {
+            Stage::Found(_) if !complete && self.fill_at.is_none_or(|at| now < at) => Ok(Begun::Now),
+            Stage::Found(repairs) => {
+                let repairs = repairs.clone();
+                if !complete {
+                    tracing::warn!("the own store does not answer: tables are filled from the snapshot");
+                }
+                self.fill(&repairs)?;
+                self.stage = next;
+                Ok(Begun::Now)
+            }
+            Stage::FromSnapshot | Stage::Complete => {
+                if complete {
+                    tracing::info!("first complete view of the mesh, on tables from the snapshot");
+                }
+                self.stage = next;
+                Ok(Begun::Before)
+            }
         }
     }
 
@@ -263,13 +353,13 @@ impl Driver {
         }
         self.datapath.commit()?;
         let (repairs, plans) = (repairs.ops.len(), self.plans - plans);
-        tracing::info!(services = desired.len(), repairs, plans, "first complete view of the mesh");
+        tracing::info!(services = desired.len(), repairs, plans, "first plan of all services");
         Ok(())
     }
 
     /// Before the first plan it is left to that.
     fn skip(&mut self) -> Result<(), DatapathError> {
-        if self.stage == Stage::Complete { self.datapath.commit() } else { Ok(()) }
+        if matches!(self.stage, Stage::Found(_)) { Ok(()) } else { self.datapath.commit() }
     }
 
     /// A map is full: whoever fits gets its tables all the same.
@@ -360,12 +450,25 @@ impl Driver {
             heartbeat_age_ms: self.feed.heartbeat_age_ms(now),
             synced: self.stage == Stage::Complete,
             blockers: self.blockers(),
-            remarks: self.remarks.clone(),
+            remarks: self.remarks(),
             peers: self.mesh.peers().map(|(name, state)| (name.clone(), state.clone())).collect(),
             frontends: counts.frontends,
             backends: counts.backends,
             plans: self.plans,
         }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let restored = self.restored.filter(|_| self.stage != Stage::Complete);
+        let restored = restored.map(|unix_ms| {
+            let age = Duration::from_secs(clock::unix_ms().saturating_sub(unix_ms) / 1_000);
+            let what = if self.stage == Stage::FromSnapshot { "tables and answers are" } else { "answers are" };
+            format!(
+                "{what} from a snapshot {} old: the own store has not said all yet",
+                humantime::format_duration(age)
+            )
+        });
+        restored.into_iter().chain(self.remarks.iter().cloned()).collect()
     }
 
     fn services(&self) -> Vec<ServiceView> {
@@ -409,3 +512,6 @@ impl Driver {
         wanted == held
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,12 @@ use smol_str::SmolStr;
 use tombolo_core::hold::{Absent, Canary, Change as HeldChange, Event, Hold, HoldConfig, Presence};
 use tombolo_core::id::{ClusterName, Epoch, Millis};
 use tombolo_core::mesh::{Change, Standing};
-use tombolo_core::own::{ClusterInfo, OwnKey, OwnRecord, PeerSession};
+use tombolo_core::model::Policy;
+use tombolo_core::own::{ClusterInfo, OwnKey, OwnRecord, PeerSession, PeerState};
 use tombolo_store::SessionEvent;
 use tombolo_wire::own;
+
+use crate::snapshot::Entry;
 
 /// The session's watches, in this order: all agents' records, and this node's own key.
 pub const AGENTS_WATCH: usize = 0;
@@ -30,6 +33,8 @@ const PEERS_WAIT_MS: u64 = 5_000;
 struct Received {
     record: OwnRecord,
     revision: i64,
+    /// As it came, for the snapshot.
+    value: Bytes,
 }
 
 impl PartialEq for Received {
@@ -57,7 +62,9 @@ pub struct Feed {
     info: Option<ClusterInfo>,
     /// `cluster` was said, and not yet compared with the peers known. A peer's other records may come before it.
     info_is_news: bool,
-    peers: BTreeMap<ClusterName, PeerSession>,
+    peers: BTreeMap<ClusterName, PeerState>,
+    /// What is not held, as it was last said, in this life or before: for the snapshot.
+    loose: BTreeMap<OwnKey, OwnRecord>,
     own_synced_at: Option<Millis>,
     last_beat: Option<Millis>,
     unreadable: BTreeMap<String, String>,
@@ -83,12 +90,53 @@ impl Feed {
             info: None,
             info_is_news: false,
             peers: BTreeMap::new(),
+            loose: BTreeMap::new(),
             own_synced_at: None,
             last_beat: None,
             unreadable: BTreeMap::new(),
         };
         feed.groups.insert(own, new_group());
         feed
+    }
+
+    /// Holds what an earlier life held, as after a lost session: all of it stays until the store says otherwise. What
+    /// cannot be read is left out.
+    pub fn restore(own: ClusterName, entries: Vec<Entry>, now: Millis) -> (Self, Vec<Change>) {
+        let mut feed = Self::new(own);
+        let mut held: BTreeMap<ClusterName, Vec<_>> = BTreeMap::new();
+        let mut changes = Vec::new();
+        for Entry { key: text, revision, value } in entries {
+            let Some(key) = own::parse_key(&text) else { continue };
+            match own::decode(&key, &value) {
+                Err(error) => tracing::warn!(key = text, error = %error, "unreadable record of a snapshot"),
+                Ok(record) => match feed.writer(&key) {
+                    Some(writer) => {
+                        let received = Received { record, revision, value };
+                        held.entry(writer).or_default().push((key, received, Standing::Sure));
+                    }
+                    None => changes.extend(feed.keep(key, record)),
+                },
+            }
+        }
+        for (writer, entries) in held {
+            let group = Hold::restore(HOLD, entries, now);
+            let put = |(key, received, standing): (&OwnKey, &Received, _)| {
+                one_to_mesh(HeldChange::Put(key.clone(), received.clone(), standing))
+            };
+            changes.extend(group.iter().filter_map(put));
+            feed.groups.insert(writer, group);
+        }
+        (feed, changes)
+    }
+
+    /// All that is held, and what else an agent knows, with the revisions that brought it; `None` while nobody has said
+    /// what cluster this is.
+    pub fn held(&self) -> Option<Vec<(OwnKey, i64, Bytes)>> {
+        self.loose.get(&OwnKey::Cluster)?;
+        let held = self.groups.values().flat_map(Group::iter);
+        let held = held.map(|(key, received, _)| (key.clone(), received.revision, received.value.clone()));
+        let loose = self.loose.iter().map(|(key, record)| (key.clone(), 0, own::encode(record)));
+        Some(held.chain(loose).collect())
     }
 
     /// Takes in what the session tells, and gives the changes of the held view.
@@ -151,8 +199,11 @@ impl Feed {
         }
         let peers = self.info.iter().flat_map(|info| &info.peers);
         let awaited = peers.filter(|peer| {
-            let settled = matches!(self.peers.get(*peer), Some(PeerSession::Lost | PeerSession::Refused));
-            !settled && !self.canaries.contains(*peer)
+            let settled = |peer: &PeerState| {
+                matches!(peer.session, PeerSession::Lost | PeerSession::Refused)
+                    || peer.is_stale_for(&Policy::default())
+            };
+            !self.peers.get(*peer).is_some_and(settled) && !self.canaries.contains(*peer)
         });
         awaited.map(|peer| format!("waiting for peer {peer}")).collect()
     }
@@ -217,7 +268,7 @@ impl Feed {
         changes
     }
 
-    fn upsert(&mut self, text: &str, value: &[u8], revision: i64, now: Millis) -> Vec<Change> {
+    fn upsert(&mut self, text: &str, value: &Bytes, revision: i64, now: Millis) -> Vec<Change> {
         // A key of a newer release is not ours to judge.
         let Some(key) = own::parse_key(text) else { return Vec::new() };
         let record = match own::decode(&key, value) {
@@ -234,11 +285,11 @@ impl Feed {
             (OwnKey::Cluster, OwnRecord::Cluster(info)) => {
                 self.info = Some(info.clone());
                 self.info_is_news = true;
-                vec![Change::Cluster(info)]
+                self.keep(OwnKey::Cluster, OwnRecord::Cluster(info)).into_iter().collect()
             }
             (OwnKey::Peer(peer), OwnRecord::Peer(state)) => {
-                self.peers.insert(peer.clone(), state.session);
-                vec![Change::Peer(peer, Some(state))]
+                self.peers.insert(peer.clone(), state.clone());
+                self.keep(OwnKey::Peer(peer), OwnRecord::Peer(state)).into_iter().collect()
             }
             (OwnKey::Synced(cluster), _) => {
                 self.canaries.insert(cluster.clone());
@@ -249,7 +300,9 @@ impl Feed {
                 self.tell(&cluster, Event::Canary(Presence::Seen), now)
             }
             (key, record) => match self.writer(&key) {
-                Some(cluster) => self.tell(&cluster, Event::Upsert(key, Received { record, revision }), now),
+                Some(cluster) => {
+                    self.tell(&cluster, Event::Upsert(key, Received { record, revision, value: value.clone() }), now)
+                }
                 None => Vec::new(),
             },
         }
@@ -258,17 +311,29 @@ impl Feed {
     fn own_node(&mut self, upserts: Vec<(String, Bytes)>, deletes: &[String]) -> Vec<Change> {
         let mut changes = Vec::new();
         for (text, value) in upserts {
-            let decoded = own::parse_key(&text).map(|key| own::decode(&key, &value));
-            match decoded {
-                Some(Ok(OwnRecord::Node(info))) => changes.push(Change::Node(Some(info))),
-                Some(Err(error)) => tracing::warn!(key = text, error = %error, "unreadable record"),
-                _ => {}
+            let Some(key) = own::parse_key(&text) else { continue };
+            match own::decode(&key, &value) {
+                Ok(record) => changes.extend(self.keep(key, record)),
+                Err(error) => tracing::warn!(key = text, error = %error, "unreadable record"),
             }
         }
         if changes.is_empty() && !deletes.is_empty() {
+            self.loose.retain(|key, _| !matches!(key, OwnKey::Node(_)));
             changes.push(Change::Node(None));
         }
         changes
+    }
+
+    /// What is not held counts as it is said.
+    fn keep(&mut self, key: OwnKey, record: OwnRecord) -> Option<Change> {
+        let change = match (&key, &record) {
+            (OwnKey::Cluster, OwnRecord::Cluster(info)) => Change::Cluster(info.clone()),
+            (OwnKey::Peer(peer), OwnRecord::Peer(state)) => Change::Peer(peer.clone(), Some(state.clone())),
+            (OwnKey::Node(_), OwnRecord::Node(info)) => Change::Node(Some(info.clone())),
+            _ => return None,
+        };
+        self.loose.insert(key, record);
+        Some(change)
     }
 
     /// Whose canary a record's removal waits for; `None` for what is not held.
@@ -307,7 +372,8 @@ impl Feed {
         let synced = self.groups.get(&self.own).is_some_and(Group::is_synced);
         let Some(info) = self.info.as_ref().filter(|_| synced && self.info_is_news) else { return Vec::new() };
         self.info_is_news = false;
-        let known: BTreeSet<_> = self.groups.keys().chain(self.peers.keys()).cloned().collect();
+        let said = self.loose.keys().filter_map(|key| if let OwnKey::Peer(peer) = key { Some(peer) } else { None });
+        let known: BTreeSet<_> = self.groups.keys().chain(said).cloned().collect();
         let removed = known.into_iter().filter(|name| *name != self.own && !info.peers.contains(name));
         let mut changes = Vec::new();
         for name in removed.collect::<Vec<_>>() {
@@ -315,6 +381,7 @@ impl Feed {
                 changes.extend(to_mesh(group.release()));
             }
             self.peers.remove(&name);
+            self.loose.remove(&OwnKey::Peer(name.clone()));
             self.canaries.remove(&name);
             changes.push(Change::Peer(name, None));
         }
@@ -329,8 +396,10 @@ fn gone(deletes: Vec<String>, expired: Vec<String>) -> Vec<Gone> {
     all.filter_map(|(text, how)| Some(Gone { key: own::parse_key(&text)?, text, how })).collect()
 }
 
+const HOLD: HoldConfig = HoldConfig { silent_after_ms: SILENT_AFTER_MS, absent: Absent::Kept, canary: Canary::Awaited };
+
 fn new_group() -> Group {
-    Hold::new(HoldConfig { silent_after_ms: SILENT_AFTER_MS, absent: Absent::Kept, canary: Canary::Awaited })
+    Hold::new(HOLD)
 }
 
 /// A group that is first heard of while the session is under way: brought to where the others are.
@@ -386,4 +455,4 @@ fn one_to_mesh(change: HeldChange<OwnKey, Received>) -> Option<Change> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,13 +2,16 @@
 //!
 //! A snapshot is what records said, not what was decided from them. It is believed only whole: its checksum covers all
 //! but the few bytes that say what the file is. Left out: what a snapshot may be used for (`feed`, `driver`).
-#![cfg_attr(not(test), expect(dead_code, reason = "the feed comes next"))]
+
+mod saver;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes};
+
+pub use saver::{Save, Saver, save};
 
 /// The file's name in the state folder.
 pub const FILE: &str = "snapshot";

@@ -21,7 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tombolo-agent", &["tombolo-store", "tombolo-ebpf", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
     ("tombolo-cli", &["tombolo-source", "tombolo-store", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
     ("tombolo-testkit", &["tombolo-core"]),
-    ("tombolo-e2e", &["tombolo-store", "tombolo-ebpf", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
+    ("tombolo-bench", &["tombolo-ebpf", "tombolo-core"]),
+    ("tombolo-e2e", &["tombolo-bench", "tombolo-store", "tombolo-ebpf", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
     ("xtask", &[]),
 ];
 

@@ -1,15 +1,12 @@
-//! `demo` and `bench`: build what they run, then hand over.
+//! `demo`: builds what it runs, then hands over.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::shell::{cargo, command, run};
 use crate::{etcd, setup};
-
-/// The measurements there are, each a binary of the end-to-end crate.
-const BENCHES: [&str; 1] = ["propagation"];
 
 /// Builds the programs as the tests do, so that both share one build, and runs the demo.
 pub(crate) fn demo(root: &Path, args: &[String]) -> Result<()> {
@@ -24,26 +21,6 @@ pub(crate) fn demo(root: &Path, args: &[String]) -> Result<()> {
     Err(demo.exec()).with_context(|| format!("cannot start {}", binaries.join("demo").display()))
 }
 
-/// Runs one measurement, or all.
-pub(crate) fn bench(root: &Path, name: Option<&str>, json: Option<&Path>) -> Result<()> {
-    if let Some(name) = name
-        && !BENCHES.contains(&name)
-    {
-        bail!("no measurement is called {name:?}; there are: {}", BENCHES.join(", "));
-    }
-    let binaries = build(root, "release")?;
-    let etcd = etcd::provide(root)?.binary;
-    for bench in BENCHES.iter().filter(|bench| name.is_none_or(|name| name == **bench)) {
-        let mut program = command(root, binaries.join(format!("bench-{bench}")));
-        program.env("TOMBOLO_BIN_DIR", &binaries).env("TOMBOLO_ETCD", &etcd);
-        if let Some(json) = json {
-            program.arg("--json").arg(std::path::absolute(json)?);
-        }
-        run(&mut program)?;
-    }
-    Ok(())
-}
-
 /// Builds all programs of the mesh and of the end-to-end crate; gives their folder.
 pub(crate) fn build(root: &Path, profile: &str) -> Result<PathBuf> {
     setup::build_tools(root)?;
@@ -55,7 +32,12 @@ pub(crate) fn build(root: &Path, profile: &str) -> Result<PathBuf> {
         build.args(["--package", package]);
     }
     run(&mut build)?;
+    Ok(binaries(root, profile))
+}
+
+/// Where cargo puts the programs of a profile.
+pub(crate) fn binaries(root: &Path, profile: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(root.join(target).join(folder))
+    root.join(target).join(folder)
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its user")]
 
 mod arrows;
+mod bench;
 mod demo;
 mod ebpf;
 mod etcd;
@@ -61,7 +62,7 @@ enum Task {
     },
     /// Measures, and prints targets beside the figures.
     Bench {
-        /// Which measurement: `propagation`. All when absent.
+        /// Which measurement: `connect`, `program` or `propagation`. All when absent.
         name: Option<String>,
         /// Also writes the figures as JSON.
         #[arg(long)]
@@ -99,6 +100,6 @@ fn run(task: Task) -> Result<()> {
         Task::Ebpf { action: EbpfAction::Build } => ebpf::build(&root),
         Task::Ebpf { action: EbpfAction::Check } => ebpf::check(&root),
         Task::Kernels { only } => kernels::kernels(&root, &only),
-        Task::Bench { name, json } => demo::bench(&root, name.as_deref(), json.as_deref()),
+        Task::Bench { name, json } => bench::bench(&root, name.as_deref(), json.as_deref()),
     }
 }

@@ -8,12 +8,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{cargo, on_path, run, tools};
-use crate::{arrows, demo, ebpf, etcd, kernels, setup, tidy};
+use crate::{arrows, bench, demo, ebpf, etcd, kernels, setup, tidy};
 
 /// A named step.
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("setup", |root| setup::everything(root).map(|report| print!("{report}"))),
     ("tidy", tidy::check),
     ("arrows", arrows::check),
@@ -23,6 +23,7 @@ const STEPS: [Step; 11] = [
     ("clippy", clippy),
     ("unit", unit),
     ("ebpf", ebpf::check),
+    ("bench", bench::smoke),
     ("kernels", kernels::step),
     ("e2e", end_to_end),
 ];

@@ -9,6 +9,9 @@ use crate::output::Report;
 use crate::query::Answer;
 use crate::status::{ClusterStatus, MeshStatus, is_connected, session};
 
+/// Remarks shown of one node: a node may have many programs of others.
+const REMARKS: usize = 6;
+
 impl Report for MeshStatus {
     fn text(&self) -> String {
         let mut out: String = self.clusters.iter().map(cluster).collect();
@@ -72,6 +75,15 @@ fn agents(status: &ClusterStatus) -> String {
         table.row(agent(node, said));
     }
     out += &table.text();
+    for (node, said) in &status.agents {
+        let remarks = if let Answer::Got(agent) = said { &*agent.remarks } else { &[] };
+        for remark in remarks.iter().take(REMARKS) {
+            let _ = writeln!(out, "      {node}: {remark}");
+        }
+        if remarks.len() > REMARKS {
+            let _ = writeln!(out, "      {node}: and {} more; -o json has them", remarks.len() - REMARKS);
+        }
+    }
     out
 }
 
@@ -249,6 +261,37 @@ mod tests {
 
             ✅ 1 cluster connected
         "#]],
+        );
+    }
+
+    #[test]
+    fn remarks_stand_below_the_nodes_and_are_no_problem() {
+        let mut first = agent("n1");
+        first.remarks = (1..=9).map(|n| format!("foreign program {n}")).collect();
+        let agents = BTreeMap::from([("n1".into(), Answer::Got(first)), ("n2".into(), Answer::Got(agent("n2")))]);
+        let mut apiserver = apiserver();
+        apiserver.peers.clear();
+        let configured_peers = [].into();
+        check(
+            ClusterStatus { apiserver: Answer::Got(apiserver), agents, configured_peers, ..good() },
+            &expect![[r#"
+                🏝  ne (id 1)
+                   ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
+                   ✅ all 2 nodes are connected to all clusters
+                      NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                      n1    ebpf      yes     1s ago     1          6         4      5m0s
+                      n2    ebpf      yes     1s ago     1          6         4      5m0s
+                      n1: foreign program 1
+                      n1: foreign program 2
+                      n1: foreign program 3
+                      n1: foreign program 4
+                      n1: foreign program 5
+                      n1: foreign program 6
+                      n1: and 3 more; -o json has them
+                   🔌 no peers: `tombolo connect` makes some
+
+                ✅ 1 cluster connected
+            "#]],
         );
     }
 

@@ -20,6 +20,13 @@ fn check(script: &str, expected: &Expect) {
     expected.assert_eq(&run(&mut feed, script));
 }
 
+/// A feed after [`START`].
+pub(crate) fn started() -> Feed {
+    let mut feed = Feed::new(name("ne"));
+    run(&mut feed, START);
+    feed
+}
+
 fn run(feed: &mut Feed, script: &str) -> String {
     let mut now = Millis(0);
     let mut out = String::new();
@@ -39,7 +46,7 @@ fn run(feed: &mut Feed, script: &str) -> String {
     out
 }
 
-fn event(verb: &str, rest: &str) -> SessionEvent {
+pub(crate) fn event(verb: &str, rest: &str) -> SessionEvent {
     let epoch = Epoch(1);
     let keys = || rest.split(',').map(|key| own::key_to_string(&key_of(key.trim()))).collect::<Vec<_>>();
     let watch = AGENTS_WATCH;
@@ -88,8 +95,8 @@ fn record_of(text: &str) -> OwnRecord {
     let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
     match kind {
         "service" => OwnRecord::Service(spec()),
-        "local" => OwnRecord::Local(slice()),
-        "mesh" => OwnRecord::Mesh(MeshSlice { cluster_id: id(2), revision: 3, slice: slice() }),
+        "local" => OwnRecord::Local(slice(5)),
+        "mesh" => OwnRecord::Mesh(MeshSlice { cluster_id: id(2), revision: 3, slice: slice(6) }),
         "cluster" => {
             let peers = rest.split_whitespace().map(name).collect();
             OwnRecord::Cluster(ClusterInfo { name: name("ne"), id: id(1), peers, pod_cidrs: vec![] })
@@ -117,10 +124,10 @@ fn spec() -> ServiceSpec {
     }
 }
 
-fn slice() -> Slice {
+fn slice(host: u8) -> Slice {
     let ports = [Port { name: "http".into(), protocol: Protocol::Tcp, number: 8080 }];
     let endpoint = Endpoint {
-        addr: Addr::from(Ipv4Addr::new(10, 2, 1, 5)),
+        addr: Addr::from(Ipv4Addr::new(10, 2, 1, host)),
         ports: ports.into(),
         state: BackendState::Active,
         was_ready: true,
@@ -133,7 +140,7 @@ fn slice() -> Slice {
     Slice { endpoints: vec![endpoint] }
 }
 
-fn name(text: &str) -> ClusterName {
+pub(crate) fn name(text: &str) -> ClusterName {
     ClusterName::new(text).unwrap()
 }
 
@@ -158,7 +165,7 @@ fn sign(what: &str, there: bool) -> String {
 }
 
 /// The first complete view of a mesh of two.
-const START: &str = "
+pub(crate) const START: &str = "
     epoch 1
     relist
     put cluster we, service, local, mesh, peer we, synced ne, synced we
@@ -381,4 +388,84 @@ fn the_first_tables_wait_for_peers_but_not_for_ever() {
         blockers []
     "#]]
     .assert_eq(&run(&mut feed, "at 5000"));
+}
+
+/// What a new life has of what an earlier one held.
+fn restored(feed: &Feed) -> (Feed, Vec<Change>) {
+    let entry = |(key, revision, value)| Entry { key: own::key_to_string(&key), revision, value };
+    let entries = feed.held().unwrap().into_iter().map(entry).collect();
+    Feed::restore(name("ne"), entries, Millis(0))
+}
+
+#[test]
+fn a_snapshot_is_the_view_and_outlives_a_store_that_is_away() {
+    let (feed, changes) = restored(&started());
+    assert_eq!(show(&changes), "cluster +peer we +service +local +mesh we");
+    assert_eq!(feed.blockers(Millis(0)), ["waiting for the own store"]);
+    assert_eq!(restored(&feed).1, changes, "and so it does once more");
+    assert_eq!(Feed::new(name("ne")).held(), None, "who knows nothing has no snapshot");
+}
+
+#[test]
+fn what_was_deleted_while_it_was_dead_leaves_as_after_a_lost_session() {
+    let (mut feed, _) = restored(&started());
+    let script = "
+        epoch 1
+        relist
+        put cluster we, service, mesh, peer we, synced ne, synced we
+        listed
+        beat";
+    expect![[r#"
+        epoch 1:
+        relist:
+        put cluster we, service, mesh, peer we, synced ne, synced we: cluster +peer we
+        listed:
+        beat: -local
+        blockers []
+    "#]]
+    .assert_eq(&run(&mut feed, script));
+}
+
+#[test]
+fn a_snapshot_does_not_stand_for_an_own_apiserver_or_a_peer_that_is_away() {
+    let (mut feed, _) = restored(&started());
+    let script = "
+        epoch 2
+        relist
+        listed
+        put cluster we
+        at 60000";
+    expect![[r#"
+        epoch 2:
+        relist:
+        listed:
+        put cluster we: cluster
+        at 60000:
+        blockers ["waiting for the own apiserver's first complete set"]
+    "#]]
+    .assert_eq(&run(&mut feed, script));
+    expect![[r#"
+        put service, local, synced ne:
+        beat:
+        blockers ["waiting for peer we"]
+    "#]]
+    .assert_eq(&run(&mut feed, "put service, local, synced ne\nbeat"));
+}
+
+#[test]
+fn a_peer_that_was_disconnected_while_it_was_dead_leaves() {
+    let (mut feed, _) = restored(&started());
+    let script = "
+        epoch 1
+        relist
+        put cluster, service, local, synced ne
+        listed";
+    expect![[r#"
+        epoch 1:
+        relist:
+        put cluster, service, local, synced ne: cluster
+        listed: -mesh we -peer we
+        blockers []
+    "#]]
+    .assert_eq(&run(&mut feed, script));
 }

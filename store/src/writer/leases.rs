@@ -86,9 +86,10 @@ impl Leases {
         Some(id)
     }
 
-    /// Any live lease, for a heartbeat; if there is none, one will be asked for.
+    /// Any live lease, for a heartbeat; one that has keys, if there is one: others are left to end.
     pub(crate) fn any(&self) -> Option<i64> {
-        self.live.keys().next().copied()
+        let kept = self.live.iter().find(|(_, lease)| lease.keys > 0).map(|(id, _)| id);
+        kept.or_else(|| self.live.keys().next()).copied()
     }
 
     /// A lease of this group is needed, if none is on its way.

@@ -148,6 +148,21 @@ fn another_prefix_has_leases_of_its_own() {
     assert_eq!(leases.want_grant(), None, "it is on its way");
 }
 
+#[test]
+fn heartbeats_live_by_a_lease_that_is_renewed() {
+    let mut leases = Leases::default();
+    for id in [1, 2] {
+        assert_eq!(leases.take(0, 0, SPREAD * 2).filter(|taken| *taken != 1), None);
+        let group = leases.want_grant().expect("a lease is missing");
+        leases.granted(id, group, 900, Millis(0));
+    }
+    leases.count(1, false);
+    leases.count(2, true);
+    assert_eq!(leases.any(), Some(2));
+    leases.count(2, false);
+    assert_eq!(leases.any(), Some(1), "any lease, rather than none");
+}
+
 /// Deletes of what `keys` keys were: the keys of each transaction.
 fn deletes(world: &mut World) -> Vec<Vec<String>> {
     let mut all = Vec::new();

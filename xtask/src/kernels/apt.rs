@@ -24,6 +24,8 @@ pub(super) struct Kernel {
     pub(super) version: String,
     /// The image to boot.
     pub(super) image: PathBuf,
+    /// Where its modules are, by the folders of the kernel's source.
+    pub(super) modules: PathBuf,
 }
 
 /// apt with its own sources, lists and cache below one folder.
@@ -104,8 +106,6 @@ impl Apt {
         read(self.apt("apt-get").args(["download", "-qq", package]).current_dir(&fetched))?;
         let deb = fs::read_dir(&fetched)?.next().context("apt-get downloaded nothing")??.path();
         read(command(&fetched, "dpkg").arg("-x").args([&deb, &fetched.join("package")]))?;
-        // The modules are most of it, and nothing here loads one.
-        let _ = fs::remove_dir_all(fetched.join("package/lib"));
         let _ = fs::remove_dir_all(&folder);
         fs::rename(fetched.join("package"), &folder)?;
         fs::remove_dir_all(&fetched)?;
@@ -144,7 +144,8 @@ fn unpacked(series: &'static str, folder: &Path) -> Option<Kernel> {
     let images = fs::read_dir(folder.join("boot")).ok()?;
     images.filter_map(Result::ok).find_map(|entry| {
         let version = entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned();
-        Some(Kernel { series, version, image: entry.path() })
+        let modules = folder.join("lib/modules").join(&version).join("kernel");
+        modules.is_dir().then(|| Kernel { series, version, image: entry.path(), modules })
     })
 }
 

@@ -32,6 +32,12 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("nsenter", "util-linux"),
 ];
 
+/// What is part of every node's kernel and a module of these, in the order of loading.
+const MODULES: [&str; 3] = ["net/ipv4/inet_diag", "net/ipv4/tcp_diag", "net/ipv4/udp_diag"];
+
+/// The object as it is committed, which tests look for in the repository.
+const OBJECT: &str = "ebpf/prebuilt/tombolo.bpf.o";
+
 /// QEMU's own BIOS, a package that nothing depends on when recommendations are not installed.
 const BIOS: (&str, &str) = ("/usr/share/seabios/bios-256k.bin", "seabios");
 
@@ -87,17 +93,21 @@ fn boot(root: &Path) -> Result<Vec<Kernel>> {
 
 /// Boots all kernels at once: each has one processor.
 fn run(root: &Path, kernels: &[Kernel], words: &[String]) -> Result<()> {
-    let archive = archive(root, words)?;
+    let common = archive(root, words)?.finish();
     let folder = root.join("target/kernels");
     fs::create_dir_all(&folder)?;
-    let initramfs = folder.join("initramfs");
-    fs::write(&initramfs, archive.finish()).with_context(|| format!("write {}", initramfs.display()))?;
     let outcomes: Vec<Result<Outcome>> = std::thread::scope(|scope| {
         let threads: Vec<_> = kernels
             .iter()
             .map(|kernel| {
-                let (log, initramfs) = (folder.join(format!("{}.log", kernel.series)), &initramfs);
-                scope.spawn(move || machine::boot(&kernel.image, initramfs, &log))
+                let (log, initramfs) = (folder.join(format!("{}.log", kernel.series)), folder.join(kernel.series));
+                let common = &common;
+                scope.spawn(move || {
+                    // A kernel unpacks one archive after the other.
+                    let whole = [common.as_slice(), &modules(kernel)?.finish()].concat();
+                    fs::write(&initramfs, whole).with_context(|| format!("write {}", initramfs.display()))?;
+                    machine::boot(&kernel.image, &initramfs, &log)
+                })
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("booting panicked"))).collect()
@@ -132,6 +142,8 @@ fn archive(root: &Path, words: &[String]) -> Result<Archive> {
             archive.program(&library, Path::new(&library))?;
         }
     }
+    let object = root.join(OBJECT);
+    archive.program(object.to_str().context("the repository's path is UTF-8")?, &object)?;
     // Emulated, loading a program takes seconds: of the many places to kill a process at, a few.
     let mut variables = vec![("TOMBOLO_FORBID_SKIPS", "1".to_owned()), ("TOMBOLO_KILL_EVERY", "50".to_owned())];
     if let Some(object) = std::env::var_os(OBJECT_VARIABLE) {
@@ -140,6 +152,15 @@ fn archive(root: &Path, words: &[String]) -> Result<Archive> {
     }
     let names: Vec<_> = tests.iter().map(|test| test.name.as_str()).collect();
     archive.script("/init", &machine::init(&names, words, &variables));
+    Ok(archive)
+}
+
+/// The modules of one kernel.
+fn modules(kernel: &Kernel) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for (number, module) in MODULES.iter().enumerate() {
+        archive.program(&format!("/modules/{number}.ko"), &kernel.modules.join(format!("{module}.ko")))?;
+    }
     Ok(archive)
 }
 

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use tombolo_bench::figures::{Figure, Figures, percentile};
 use tombolo_e2e::cluster::Datapath;
-use tombolo_e2e::figures::{Figure, Figures, percentile};
 use tombolo_e2e::mesh::{Mesh, Plan};
 use tombolo_e2e::run::{self, AlsoKept};
 use tombolo_e2e::{clock, needs, programs, story};
@@ -67,7 +67,7 @@ fn bench(args: &Args) -> Result<ExitCode> {
     let mut burst = burst::measure(&mut mesh, args.bursts)?;
 
     let figures = Figures::of_this_machine(figures(args, &mut hop, &mut idle, &mut burst));
-    figures.tell();
+    story::say(&figures.to_string());
     if let Some(file) = &args.json {
         figures.write(file)?;
     }
