@@ -22,7 +22,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tombolo-cli", &["tombolo-source", "tombolo-store", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
     ("tombolo-testkit", &["tombolo-core"]),
     ("tombolo-bench", &["tombolo-ebpf", "tombolo-core"]),
-    ("tombolo-e2e", &["tombolo-bench", "tombolo-store", "tombolo-ebpf", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
+    (
+        "tombolo-e2e",
+        &["tombolo-bench", "tombolo-store", "tombolo-ebpf", "tombolo-wire", "tombolo-certs", "tombolo-core"],
+    ),
     ("xtask", &[]),
 ];
 
