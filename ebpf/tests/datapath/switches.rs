@@ -16,12 +16,16 @@ use crate::support::lab::{Cgroup, Lab};
 use crate::support::plans::{addr, frontend, one, plan, service};
 
 const VIP: &str = "10.96.0.10:80";
-const SWITCHES: usize = 10_000;
 const CLIENTS: u32 = 20;
 /// How many tables are different.
 const SETS: usize = 100;
 /// How many plans wait for one grace period.
 const BATCH: usize = 50;
+
+/// How many switches. With one processor, as an emulated machine has, little runs at the same moment, and that slowly.
+fn switches() -> usize {
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1) { 10_000 } else { 500 }
+}
 
 /// The address of one of a table's two backends.
 fn address(table: usize, which: u8) -> SocketAddr {
@@ -55,10 +59,10 @@ fn each_of_many_connections_lands_in_a_table_of_its_time() {
     let Some(mut lab) = Lab::with(limits, 4096) else { return };
     lab.serve(&[(addr("0.0.0.0:8080"), "@")]);
     let mut tables = Tables::new(limits, BackendId(1));
-    let mut reigns: Vec<Reign> = Vec::with_capacity(SWITCHES);
+    let mut reigns: Vec<Reign> = Vec::with_capacity(switches());
     let mut client = lab.client(Cgroup::Inside);
     let mut waiting = None;
-    for table in 0..SWITCHES {
+    for table in 0..switches() {
         let Plan { ops, retired, .. } = tables.plan(&[desired(table)]).unwrap();
         let from = now();
         lab.datapath().execute(&Plan { ops, ..Plan::default() }).unwrap();
@@ -82,8 +86,8 @@ fn each_of_many_connections_lands_in_a_table_of_its_time() {
     let record = std::fs::read_to_string(file.path()).unwrap();
     let dials = record.lines().map(|line| judge(line, &reigns)).collect::<Vec<_>>();
     let telling = dials.iter().filter(|possible| **possible < SETS / 2).count();
-    eprintln!("{} connections over {SWITCHES} switches, {telling} with few possible tables", dials.len());
-    assert!(telling > 500, "too few connections say anything: {telling} of {}", dials.len());
+    eprintln!("{} connections over {} switches, {telling} with few possible tables", dials.len(), switches());
+    assert!(telling > switches() / 20, "too few connections say anything: {telling} of {}", dials.len());
     assert_eq!(lab.datapath().faults(), Faults::default());
     assert_eq!(lab.datapath().remembered().unwrap(), 0, "every socket is closed");
 }
