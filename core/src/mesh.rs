@@ -13,7 +13,7 @@ use smol_str::SmolStr;
 pub use crate::hold::Standing;
 use crate::id::{Addr, ClusterId, ClusterName, Millis, ServiceKey};
 use crate::merge::{self, Origin, Piece};
-use crate::model::{Frontend, OnStale, Protocol, ServiceSpec, Slice};
+use crate::model::{BackendKey, Frontend, OnStale, Protocol, ServiceSpec, Slice};
 use crate::own::{ClusterInfo, MeshSlice, NodeInfo, PeerState};
 use crate::select::{self, Selection, View};
 use crate::tables::Desired;
@@ -192,6 +192,13 @@ impl Mesh {
             .flat_map(|(key, other)| self.addresses(other).map(move |(addr, cluster)| (addr, key, cluster)))
             .filter(|(addr, _, cluster)| here.get(addr).is_some_and(|own| own.iter().any(|o| o != cluster)))
             .collect()
+    }
+
+    /// The node on which a service's backend runs, when a record names one. Costs that service.
+    pub fn node_of(&self, service: &ServiceKey, backend: &BackendKey) -> Option<&SmolStr> {
+        let known = self.services.get(service)?;
+        let said = known.local.values().chain(known.remote.values()).filter(|said| said.cluster_id == backend.cluster);
+        said.flat_map(|said| &said.slice.endpoints).find(|e| e.addr == backend.addr).and_then(|e| e.node.as_ref())
     }
 
     /// The peers' states, ascending.

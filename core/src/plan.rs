@@ -226,6 +226,16 @@ impl Tables {
         self.backends.get(backend).map(|b| b.index)
     }
 
+    /// All backends with their places, those that wait for a grace period included.
+    pub fn backends(&self) -> impl Iterator<Item = (&BackendKey, BackendIndex)> {
+        self.backends.iter().map(|(key, backend)| (key, backend.index))
+    }
+
+    /// How much there is room for.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// How much is in use.
     pub fn counts(&self) -> Counts {
         Counts {

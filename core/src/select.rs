@@ -136,6 +136,16 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// How far the selection had to go for the worst of its frontends: the position in [`Round::ALL`], and one beyond
+    /// where nothing serves.
+    pub fn round(&self) -> u32 {
+        let none = Round::ALL.len() as u32;
+        let round = |f: &FrontendSelection| if f.slots() == 0 { none } else { f.round as u32 };
+        self.frontends.iter().map(round).max().unwrap_or(0)
+    }
+}
+
 impl FrontendSelection {
     /// Slots of its whole table.
     pub fn slots(&self) -> u64 {

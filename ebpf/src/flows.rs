@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
+use rustix::time::{ClockId, clock_gettime};
 use tombolo_core::model::{BackendKey, Frontend};
 use tombolo_core::tables::{BackendId, ServiceIndex};
 use tombolo_ebpf_layout::{FlowEvent as Raw, FlowKind};
@@ -31,6 +33,15 @@ pub struct FlowEvent {
     pub pid: u32,
     /// The name of its thread, at most 15 bytes.
     pub command: String,
+}
+
+impl FlowEvent {
+    /// How long ago it was told.
+    pub fn age(&self) -> Duration {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs().try_into().unwrap_or(0));
+        now.saturating_sub(Duration::from_nanos(self.time_ns))
+    }
 }
 
 /// Reads the ring buffer. Its descriptor is readable when there is something to read.

@@ -19,12 +19,13 @@ use tombolo_store::listen::{ListenAddr, Listener};
 use tombolo_store::{SessionSpec, StoreConfig, Watch};
 use tombolo_wire::own;
 
+use crate::accounts::Accounts;
 use crate::admin::Admin;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::datapath::{self, Opened};
 use crate::driver::{Before, Begin, Channels, Driver, GoodFor};
-use crate::flows::FlowLog;
+use crate::flows::{self, FlowLog, Teller};
 use crate::health::{self, Metrics, Readiness};
 use crate::reaper;
 use crate::snapshot::{self, Snapshot};
@@ -48,7 +49,7 @@ pub fn run(config: Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let Opened { executor, kind, sockets, remarks } = datapath::open(&config)?;
+    let Opened { executor, kind, sockets, flows: events, remarks } = datapath::open(&config)?;
     let mut registry = Registry::with_prefix("tombolo_agent");
     let metrics = Metrics::register(&mut registry);
     let readiness = Arc::new(ArcSwap::from_pointee(Readiness { blockers: vec!["starting".to_owned()] }));
@@ -63,10 +64,15 @@ async fn serve(config: Config) -> Result<()> {
     tasks.spawn(datapath::watch_cgroups(skip_cgroups, skips_changed, stop.clone()));
     let admin = Listener::bind(&ListenAddr::Unix(config.admin_socket.clone()), None).await.context("--admin-socket")?;
     let flows = FlowLog::default();
-    serve_admin(admin, Admin { ask, flows: flows.clone() }, &tasks, &stop);
+    if let Some(events) = events {
+        let metrics = flows::Metrics::register(&mut registry);
+        let teller = Teller::new(events, ask.clone(), flows.clone(), config.flow_rate, metrics);
+        tasks.spawn(teller.context("waiting for flow events")?.run(stop.clone()));
+    }
+    serve_admin(admin, Admin { ask: ask.clone(), flows: flows.clone() }, &tasks, &stop);
     if let Some(address) = config.health_listen {
         let listener = TcpListener::bind(address).await.with_context(|| format!("binding health to {address}"))?;
-        let router = health::router(readiness.clone(), registry);
+        let router = health::router(readiness.clone(), registry, ask);
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await });
     }
@@ -89,7 +95,8 @@ async fn serve(config: Config) -> Result<()> {
     let before = before(&config, &frame);
     tasks.spawn(snapshot::save(config.state_dir.clone(), frame, saves));
     let close_tcp_after = config.close_tcp_after;
-    let begin = Begin { mesh, before, tables, repairs, datapath: executor, kind, close_tcp_after, remarks };
+    let accounts = Accounts::new(config.metrics_services);
+    let begin = Begin { mesh, before, tables, repairs, datapath: executor, kind, close_tcp_after, remarks, accounts };
     let mut driver = Driver::new(begin, Clock::start(), readiness, metrics);
     let channels = Channels { session, grace_over, retired, questions, skips, reap, save };
     // A signal lets the driver end in its own time: it has a snapshot to hand over.

@@ -19,13 +19,18 @@ impl Clock {
         Millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The time since it was made, to measure what takes less than a millisecond.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+
     /// The instant of a time of this clock, for timers.
     pub fn instant(self, at: Millis) -> tokio::time::Instant {
         tokio::time::Instant::from_std(self.0 + Duration::from_millis(at.0))
     }
 }
 
-/// The wall clock, in unix milliseconds: only to say how old a snapshot is.
+/// The wall clock, in unix milliseconds: only to say how old a snapshot is, and when a flow was.
 #[expect(clippy::disallowed_methods, reason = "this is clock.rs")]
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

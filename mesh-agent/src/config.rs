@@ -96,6 +96,12 @@ pub struct Flags {
     /// How many backends the maps take.
     #[arg(long, env = "TOMBOLO_MAX_BACKENDS", default_value_t = 131_072)]
     pub max_backends: u32,
+    /// How many flows a second are told, about; 0 is none. While `tombolo flows --follow` runs, up to 5,000.
+    #[arg(long, env = "TOMBOLO_FLOW_RATE", default_value_t = 100)]
+    pub flow_rate: u32,
+    /// How many services /metrics counts by name; the others are summed as `_other`.
+    #[arg(long, env = "TOMBOLO_METRICS_SERVICES", default_value_t = 1_000)]
+    pub metrics_services: usize,
     /// What is logged: a tracing filter.
     #[arg(long, env = "TOMBOLO_LOG", default_value = "info", global = true)]
     pub log: String,
@@ -141,6 +147,10 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// Where health is answered.
     pub health_listen: Option<SocketAddr>,
+    /// How many flows a second are told while nobody follows.
+    pub flow_rate: u32,
+    /// How many services are counted by name.
+    pub metrics_services: usize,
     /// Sizes of the maps.
     pub limits: tombolo_core::tables::Limits,
 }
@@ -176,6 +186,8 @@ impl Flags {
                 close_tcp_after: self.close_tcp_after,
                 admin_socket: self.admin_socket.clone(),
                 health_listen: self.health_listen,
+                flow_rate: self.flow_rate,
+                metrics_services: self.metrics_services,
                 limits: limits(self.max_backends),
             }),
             _ => Err(Mistakes(mistakes)),

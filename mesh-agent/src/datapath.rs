@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tombolo_core::tables::Ticket;
-use tombolo_ebpf::{Datapath, Executor, MemoryDatapath, Place, Relation, Sockets};
+use tombolo_ebpf::{Datapath, Executor, FlowReader, MemoryDatapath, Place, Relation, Sockets};
 
 use crate::config::{Config, DatapathKind};
 
@@ -26,6 +26,8 @@ pub struct Opened {
     pub kind: DatapathKind,
     /// The sockets that the kernel's has translated.
     pub sockets: Option<Sockets>,
+    /// What the kernel's tells of connections.
+    pub flows: Option<FlowReader>,
     /// What a person should know of it.
     pub remarks: Vec<String>,
 }
@@ -34,15 +36,16 @@ pub struct Opened {
 pub fn open(config: &Config) -> Result<Opened> {
     let Some(kernel) = &config.kernel else {
         let executor = Box::new(MemoryDatapath::new(config.limits));
-        return Ok(Opened { executor, kind: DatapathKind::None, sockets: None, remarks: Vec::new() });
+        return Ok(Opened { executor, kind: DatapathKind::None, sockets: None, flows: None, remarks: Vec::new() });
     };
-    let datapath = Datapath::open(kernel).with_context(|| format!("opening {}", kernel.cgroup.display()))?;
+    let mut datapath = Datapath::open(kernel).with_context(|| format!("opening {}", kernel.cgroup.display()))?;
     let remarks = remarks(&datapath).context("looking for programs of others")?;
     for remark in &remarks {
         tracing::warn!(remark, "the datapath is not alone");
     }
     let sockets = Some(datapath.sockets()?);
-    Ok(Opened { executor: Box::new(datapath), kind: DatapathKind::Ebpf, sockets, remarks })
+    let flows = Some(datapath.flows().context("opening the flow events")?);
+    Ok(Opened { executor: Box::new(datapath), kind: DatapathKind::Ebpf, sockets, flows, remarks })
 }
 
 fn remarks(datapath: &Datapath) -> Result<Vec<String>> {

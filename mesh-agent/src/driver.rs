@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tombolo_core::explain;
+use tombolo_core::flows::Sampling;
 use tombolo_core::id::{Millis, ServiceKey};
 use tombolo_core::mesh::Mesh;
 use tombolo_core::plan::{Full, Tables};
@@ -19,10 +20,13 @@ use tombolo_core::tables::{BackendIndex, Desired, Installed, Plan, SlotBase, Swi
 use tombolo_ebpf::{DatapathError, Executor};
 use tombolo_store::SessionEvent;
 
+use crate::accounts::{self, Accounts};
 use crate::clock::{self, Clock};
 use crate::config::DatapathKind;
 use crate::feed::Feed;
+use crate::flows::{Names, Unnamed};
 use crate::health::{Metrics, Readiness};
+use crate::metrics::Scraped;
 use crate::reaper::{Leavers, Pairs};
 use crate::snapshot::{Entry, Save, Saver};
 
@@ -40,6 +44,12 @@ pub enum Question {
     Services(oneshot::Sender<Vec<ServiceView>>),
     /// `tombolo explain`.
     Explain(ServiceKey, oneshot::Sender<Option<Explanation>>),
+    /// The names of flows.
+    Names(BTreeSet<Unnamed>, oneshot::Sender<BTreeMap<Unnamed, Names>>),
+    /// Sets the flows' sampling, and tells how many were lost so far.
+    Sample(Sampling, oneshot::Sender<u64>),
+    /// `/metrics`.
+    Scrape(oneshot::Sender<Scraped>),
 }
 
 /// Why the driver ended without being told to.
@@ -142,6 +152,8 @@ pub struct Begin {
     pub close_tcp_after: Option<Duration>,
     /// What a person should know of this life.
     pub remarks: Vec<String>,
+    /// What the kernel counted.
+    pub accounts: Accounts,
 }
 
 /// The mesh, the tables, and who carries plans out.
@@ -168,12 +180,13 @@ pub struct Driver {
     waiting_ticket: Option<Ticket>,
     readiness: Arc<ArcSwap<Readiness>>,
     metrics: Metrics,
+    accounts: Accounts,
 }
 
 impl Driver {
     /// A driver that has heard nothing yet, and knows what an earlier life knew.
     pub fn new(begin: Begin, clock: Clock, readiness: Arc<ArcSwap<Readiness>>, metrics: Metrics) -> Self {
-        let Begin { mut mesh, before, tables, repairs, datapath, kind, close_tcp_after, remarks } = begin;
+        let Begin { mut mesh, before, tables, repairs, datapath, kind, close_tcp_after, remarks, accounts } = begin;
         let now = clock.now();
         let restored = before.as_ref().map(|before| before.unix_ms);
         let may_fill = before.as_ref().is_some_and(|before| before.good_for == GoodFor::Tables);
@@ -202,6 +215,7 @@ impl Driver {
             waiting_ticket: None,
             readiness,
             metrics,
+            accounts,
         }
     }
 
@@ -230,7 +244,12 @@ impl Driver {
                     self.apply(changes, now);
                 }
             }
+            let began = self.clock.elapsed();
+            let plans = self.plans;
             self.carry_out()?;
+            if self.plans > plans {
+                self.metrics.plan_seconds.observe((self.clock.elapsed() - began).as_secs_f64());
+            }
             self.retire(&channels.retired);
             let now = self.clock.now();
             self.leavers.hand_over(now, &self.tables, &channels.reap);
@@ -301,7 +320,8 @@ impl Driver {
             return Ok(());
         }
         let dirty = std::mem::take(&mut self.dirty);
-        let desired: Vec<Desired> = dirty.iter().map(|service| self.mesh.desired(service)).collect();
+        let desired: Vec<Desired> = dirty.iter().map(|service| self.accounts.desired(&self.mesh, service)).collect();
+        self.accounts.before(&dirty, &self.tables, &*self.datapath);
         match self.tables.plan(&desired) {
             Ok(plan) => {
                 self.full.retain(|service, _| !dirty.contains(service));
@@ -342,7 +362,8 @@ impl Driver {
         self.dirty.clear();
         let plans = self.plans;
         self.execute(repairs)?;
-        let desired: Vec<Desired> = self.mesh.services().map(|spec| self.mesh.desired(&spec.key)).collect();
+        let desired: Vec<Desired> =
+            self.mesh.services().map(|spec| self.accounts.desired(&self.mesh, &spec.key)).collect();
         match self.tables.plan_all(&desired) {
             Ok(plan) => self.execute(&plan)?,
             Err(_) => {
@@ -385,6 +406,7 @@ impl Driver {
             return Ok(());
         }
         self.datapath.execute(plan)?;
+        self.accounts.after(plan, &self.tables, &*self.datapath);
         self.plans += 1;
         self.metrics.plans.inc();
         self.metrics.operations.inc_by(u64::try_from(plan.ops.len()).unwrap_or(u64::MAX));
@@ -411,9 +433,6 @@ impl Driver {
     }
 
     fn publish(&self) {
-        let counts = self.tables.counts();
-        self.metrics.frontends.set(counts.frontends.into());
-        self.metrics.backends.set(counts.backends.into());
         let now = Readiness { blockers: self.blockers() };
         if **self.readiness.load() != now {
             self.readiness.store(Arc::new(now));
@@ -429,11 +448,17 @@ impl Driver {
     }
 
     /// A reader that went away is no concern of ours.
-    fn answer(&self, question: Question) {
+    fn answer(&mut self, question: Question) {
         match question {
             Question::Status(reply) => drop(reply.send(self.status())),
             Question::Services(reply) => drop(reply.send(self.services())),
             Question::Explain(service, reply) => drop(reply.send(self.explain(&service))),
+            Question::Names(flows, reply) => drop(reply.send(self.names(flows))),
+            Question::Sample(sampling, reply) => {
+                self.datapath.set_sampling(sampling.0);
+                let _ = reply.send(self.datapath.faults().events_lost);
+            }
+            Question::Scrape(reply) => drop(reply.send(self.scrape())),
         }
     }
 
@@ -475,6 +500,7 @@ impl Driver {
         let mut views = explain::services(&self.mesh, &self.tables);
         for view in views.iter_mut().flat_map(|view| &mut view.frontends) {
             let installed = self.tables.installed(&view.frontend).filter(|_| self.kind == DatapathKind::Ebpf);
+            view.connects = installed.as_ref().map(|i| self.datapath.service_connects(i.entry.index));
             view.refused = installed.map(|installed| self.datapath.refused(installed.entry.index));
         }
         for slot in views.iter_mut().flat_map(|view| &mut view.frontends).flat_map(|frontend| &mut frontend.backends) {
@@ -482,6 +508,37 @@ impl Driver {
             slot.connects = index.map(|index| self.datapath.connects(index));
         }
         views
+    }
+
+    fn names(&self, flows: BTreeSet<Unnamed>) -> BTreeMap<Unnamed, Names> {
+        let named = |(frontend, backend): Unnamed| {
+            let service = self.tables.installed(&frontend).and_then(|installed| installed.service.cloned());
+            let cluster = backend.and_then(|backend| self.mesh.cluster_name(backend.cluster).cloned());
+            let node = service.as_ref().zip(backend).and_then(|(service, b)| self.mesh.node_of(service, &b).cloned());
+            ((frontend, backend), Names { service, cluster, node })
+        };
+        flows.into_iter().map(named).collect()
+    }
+
+    fn scrape(&mut self) -> Scraped {
+        let datapath = &*self.datapath;
+        Scraped {
+            who: [
+                ("node", self.mesh.node().clone()),
+                ("cluster", self.mesh.cluster().as_str().into()),
+                ("datapath", self.kind.as_str().into()),
+            ],
+            ready: self.readiness.load().blockers.is_empty(),
+            connected: self.feed.is_connected(),
+            heartbeat_age_ms: self.feed.heartbeat_age_ms(self.clock.now()),
+            services: self.accounts.services(&self.mesh, &self.tables, datapath),
+            service_count: self.mesh.services().count(),
+            clusters: accounts::clusters(&self.mesh, &self.tables, datapath),
+            faults: datapath.faults(),
+            peers: self.mesh.peers().map(|(name, state)| (name.clone(), state.clone())).collect(),
+            used: self.tables.counts(),
+            limits: self.tables.limits(),
+        }
     }
 
     /// The core says what the tables should hold; the maps are read back to say whether they do.

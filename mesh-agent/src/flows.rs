@@ -1,200 +1,238 @@
-//! The last flows, and who follows them.
+//! Flows: read from the kernel, named, kept, and handed to those who follow.
 //!
-//! A follower has a bounded queue: one that is too slow loses flows and is told how many, and never slows the agent.
-#![cfg_attr(not(test), expect(dead_code, reason = "the datapath's events come next"))]
+//! A task of its own reads the events and asks the driver for names, a batch at a time. Once a second it compares what
+//! was told with what is wanted, and has the driver set the sampling. It never waits for a follower.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod log;
 
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tokio_stream::Stream;
-use tombolo_core::id::ServiceKey;
-use tombolo_core::report::{Flow, FlowsRequest};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// How many flows are kept for those who ask later.
-const KEPT: usize = 1_024;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use smol_str::SmolStr;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use tombolo_core::flows::{Sampling, Told};
+use tombolo_core::id::{ClusterName, ServiceKey};
+use tombolo_core::model::{BackendKey, Frontend};
+use tombolo_core::report::{Flow, FlowBackend, FlowProcess, FlowVerdict};
+use tombolo_ebpf::{FlowEvent, FlowKind, FlowReader};
+use tombolo_wire::admin::Stopping;
 
-/// How many flows may wait for one follower.
-const QUEUE: usize = 4_096;
+use crate::clock;
+use crate::driver::Question;
 
-/// The last flows, shared by who tells and who asks.
+pub use log::{FlowLog, FlowStream};
+
+/// How many flows a second are wanted while somebody follows.
+const FOLLOWED_RATE: u32 = 5_000;
+
+/// How many events are named at once.
+const BATCH: usize = 256;
+
+/// How often the sampling is judged.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How many cgroups' paths are kept.
+const MOST_CGROUPS: usize = 4_096;
+
+/// Whose names a flow wants: a frontend, and the backend it was sent to.
+pub type Unnamed = (Frontend, Option<BackendKey>);
+
+/// What the driver knows of a flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Whose table the frontend is.
+    pub service: Option<ServiceKey>,
+    /// The backend's cluster.
+    pub cluster: Option<ClusterName>,
+    /// The node it runs on.
+    pub node: Option<SmolStr>,
+}
+
+/// What is counted of flows.
 #[derive(Clone, Default)]
-pub struct FlowLog(Arc<Mutex<Log>>);
-
-#[derive(Default)]
-struct Log {
-    kept: VecDeque<Arc<Flow>>,
-    followers: Vec<Follower>,
-    closed: bool,
+pub struct Metrics {
+    told: Counter,
+    missed: Counter,
+    followers: Gauge,
+    one_in: Gauge<f64, std::sync::atomic::AtomicU64>,
 }
 
-struct Follower {
-    service: Option<ServiceKey>,
-    queue: mpsc::Sender<Next>,
-    missed: u64,
-}
-
-/// A flow, and how many were left out before it.
-struct Next(u64, Arc<Flow>);
-
-impl FlowLog {
-    /// Keeps a flow and tells the followers.
-    pub fn tell(&self, flow: Flow) {
-        let flow = Arc::new(flow);
-        let mut log = self.0.lock();
-        log.followers.retain_mut(|follower| follower.tell(&flow));
-        if log.kept.len() == KEPT {
-            log.kept.pop_front();
-        }
-        log.kept.push_back(flow);
-    }
-
-    /// What a reader asked for.
-    pub fn read(&self, request: &FlowsRequest) -> FlowStream {
-        let mut log = self.0.lock();
-        let wanted = |flow: &&Arc<Flow>| wants(request.service.as_ref(), flow);
-        let most = request.limit.map_or(KEPT, |limit| limit as usize);
-        let mut kept: VecDeque<_> = log.kept.iter().rev().filter(wanted).take(most).cloned().collect();
-        kept.make_contiguous().reverse();
-        let coming = (request.follow && !log.closed).then(|| {
-            let (queue, coming) = mpsc::channel(QUEUE);
-            log.followers.push(Follower { service: request.service.clone(), queue, missed: 0 });
-            coming
-        });
-        FlowStream { kept, coming }
-    }
-
-    /// How many follow, those that went away left out.
-    pub fn followers(&self) -> usize {
-        let mut log = self.0.lock();
-        log.followers.retain(|follower| !follower.queue.is_closed());
-        log.followers.len()
-    }
-
-    /// Ends all followers' streams once they have read what waits, and those of whoever comes later.
-    pub fn close(&self) {
-        let mut log = self.0.lock();
-        log.closed = true;
-        log.followers.clear();
+impl Metrics {
+    /// Makes the metrics and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("flows_told", "Sampled flows that were read", metrics.told.clone());
+        registry.register("flows_missed", "Flows that followers were too slow for", metrics.missed.clone());
+        registry.register("flow_followers", "Who follows the flows", metrics.followers.clone());
+        registry.register("flow_sampling", "Each told flow stands for this many", metrics.one_in.clone());
+        metrics
     }
 }
 
-impl Follower {
-    /// False when nobody reads any more.
-    fn tell(&mut self, flow: &Arc<Flow>) -> bool {
-        if !wants(self.service.as_ref(), flow) {
-            return true;
-        }
-        match self.queue.try_send(Next(self.missed, flow.clone())) {
-            Ok(()) => self.missed = 0,
-            Err(mpsc::error::TrySendError::Full(_)) => self.missed += 1,
-            Err(mpsc::error::TrySendError::Closed(_)) => return false,
-        }
-        true
+/// Tells flows until stopped; `rate` is how many a second are wanted while nobody follows.
+pub struct Teller {
+    events: AsyncFd<FlowReader>,
+    ask: mpsc::Sender<Question>,
+    log: FlowLog,
+    rate: u32,
+    metrics: Metrics,
+    sampling: Sampling,
+    /// Events read since the sampling was judged last.
+    seen: u64,
+    /// Events lost so far, at that time.
+    lost: u64,
+    cgroups: BTreeMap<u64, Option<String>>,
+}
+
+impl Teller {
+    /// Fails where the runtime cannot wait for the events.
+    pub fn new(
+        reader: FlowReader,
+        ask: mpsc::Sender<Question>,
+        log: FlowLog,
+        rate: u32,
+        metrics: Metrics,
+    ) -> std::io::Result<Self> {
+        let sampling = if rate == 0 { Sampling::NONE } else { Sampling::FIRST };
+        #[expect(deprecated, reason = "the reader keeps its descriptor; to vouch for that is unsafe code")]
+        let events = AsyncFd::new(reader)?;
+        Ok(Self { events, ask, log, rate, metrics, sampling, seen: 0, lost: 0, cgroups: BTreeMap::new() })
     }
-}
 
-fn wants(service: Option<&ServiceKey>, flow: &Flow) -> bool {
-    service.is_none() || flow.service.as_ref() == service
-}
-
-/// First what was kept, then what comes.
-pub struct FlowStream {
-    kept: VecDeque<Arc<Flow>>,
-    coming: Option<mpsc::Receiver<Next>>,
-}
-
-impl Stream for FlowStream {
-    type Item = Flow;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Flow>> {
-        if let Some(flow) = self.kept.pop_front() {
-            return Poll::Ready(Some(Flow::clone(&flow)));
-        }
-        let Some(coming) = &mut self.coming else { return Poll::Ready(None) };
-        coming.poll_recv(cx).map(|next| next.map(|Next(missed, flow)| Flow { missed, ..Flow::clone(&flow) }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio_stream::StreamExt as _;
-    use tombolo_core::flows::Sampling;
-    use tombolo_core::model::{Frontend, Protocol};
-    use tombolo_core::report::{FlowProcess, FlowVerdict};
-
-    use super::*;
-
-    fn flow(n: u64, service: &str) -> Flow {
-        Flow {
-            unix_ms: n,
-            verdict: FlowVerdict::Refused,
-            service: ServiceKey::parse(service),
-            frontend: Frontend { addr: "10.96.0.10".parse().unwrap(), port: 80, protocol: Protocol::Tcp },
-            backend: None,
-            process: FlowProcess { pid: 1, command: "curl".into(), cgroup_id: 1, cgroup: None },
-            sampling: Sampling::ALL,
-            missed: 0,
+    /// Ends when the driver does.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Err(Stopping) = self.tell() => {}
         }
     }
 
-    async fn read(stream: FlowStream) -> Vec<(u64, u64)> {
-        stream.map(|flow| (flow.unix_ms, flow.missed)).collect().await
-    }
-
-    fn log(flows: impl IntoIterator<Item = Flow>) -> FlowLog {
-        let log = FlowLog::default();
-        flows.into_iter().for_each(|flow| log.tell(flow));
-        log
-    }
-
-    #[tokio::test]
-    async fn the_last_are_kept_and_chosen() {
-        let log = log((0..2_000).map(|n| flow(n, if n % 2 == 0 { "a/even" } else { "a/odd" })));
-        let all = read(log.read(&FlowsRequest::default())).await;
-        assert_eq!((all.len(), all[0].0, all[1_023].0), (1_024, 976, 1_999));
-        let service = ServiceKey::parse("a/odd");
-        let odd = read(log.read(&FlowsRequest { service, limit: Some(2), follow: false })).await;
-        assert_eq!(odd, [(1_997, 0), (1_999, 0)]);
-        assert_eq!(log.followers(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_follower_reads_what_was_and_what_comes() {
-        let log = log([flow(1, "a/a"), flow(2, "a/b")]);
-        let follower = log.read(&FlowsRequest { service: ServiceKey::parse("a/b"), limit: None, follow: true });
-        assert_eq!(log.followers(), 1);
-        log.tell(flow(3, "a/a"));
-        log.tell(flow(4, "a/b"));
-        log.close();
-        assert_eq!(read(follower).await, [(2, 0), (4, 0)]);
-        let late = log.read(&FlowsRequest { follow: true, ..FlowsRequest::default() });
-        assert_eq!(read(late).await.len(), 4, "a closed log still answers, and ends");
-    }
-
-    #[tokio::test]
-    async fn a_slow_follower_is_told_what_it_missed() {
-        let log = log([]);
-        let mut slow = log.read(&FlowsRequest { follow: true, ..FlowsRequest::default() });
-        let most = QUEUE as u64;
-        (0..most + 7).for_each(|n| log.tell(flow(n, "a/a")));
-        for n in 0..most {
-            let flow = slow.next().await.unwrap();
-            assert_eq!((flow.unix_ms, flow.missed), (n, 0));
+    async fn tell(&mut self) -> Result<(), Stopping> {
+        self.lost = self.sample().await?;
+        let mut seconds = interval_at(Instant::now() + SECOND, SECOND);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let events = tokio::select! {
+                biased;
+                _ = seconds.tick() => {
+                    self.judge().await?;
+                    continue;
+                }
+                events = read(&mut self.events) => events.map_err(|error| {
+                    tracing::error!(%error, "flows cannot be read any more");
+                    Stopping
+                })?,
+            };
+            self.seen += events.len() as u64;
+            self.name(events).await?;
         }
-        log.tell(flow(9_998, "a/a"));
-        log.tell(flow(9_999, "a/a"));
-        log.close();
-        assert_eq!(read(slow).await, [(9_998, 7), (9_999, 0)]);
     }
 
-    #[tokio::test]
-    async fn who_goes_away_is_forgotten() {
-        let log = log([]);
-        drop(log.read(&FlowsRequest { follow: true, ..FlowsRequest::default() }));
-        assert_eq!(log.followers(), 0);
+    /// What the last second says of the next one's sampling.
+    async fn judge(&mut self) -> Result<(), Stopping> {
+        let followers = self.log.followers();
+        let wanted = if followers > 0 { self.rate.max(FOLLOWED_RATE) } else { self.rate };
+        let lost = self.sample().await?;
+        let told = Told { seen: std::mem::take(&mut self.seen), dropped: lost.saturating_sub(self.lost) };
+        self.lost = lost;
+        let next = self.sampling.next(told, wanted);
+        if next != self.sampling {
+            tracing::debug!(one_in = next.one_in(), wanted, "flow sampling");
+            self.sampling = next;
+            self.lost = self.sample().await?;
+        }
+        self.metrics.followers.set(i64::try_from(followers).unwrap_or(i64::MAX));
+        self.metrics.missed.inc_by(self.log.take_missed());
+        self.metrics.one_in.set(next.one_in());
+        Ok(())
+    }
+
+    /// Has the sampling set, and learns how many events were lost so far.
+    async fn sample(&self) -> Result<u64, Stopping> {
+        let (reply, lost) = oneshot::channel();
+        self.ask.send(Question::Sample(self.sampling, reply)).await.map_err(|_| Stopping)?;
+        lost.await.map_err(|_| Stopping)
+    }
+
+    async fn name(&mut self, events: Vec<FlowEvent>) -> Result<(), Stopping> {
+        let (reply, names) = oneshot::channel();
+        self.ask.send(Question::Names(events.iter().map(unnamed).collect(), reply)).await.map_err(|_| Stopping)?;
+        let names = names.await.map_err(|_| Stopping)?;
+        self.find_cgroups(&events).await;
+        let now = clock::unix_ms();
+        self.metrics.told.inc_by(events.len() as u64);
+        for event in events {
+            let names = names.get(&unnamed(&event)).cloned().unwrap_or_default();
+            let cgroup = self.cgroups.get(&event.cgroup).cloned().flatten();
+            self.log.tell(flow(event, names, cgroup, self.sampling, now));
+        }
+        Ok(())
+    }
+
+    /// Looks up the paths that are not known: files are touched, so not on this task.
+    async fn find_cgroups(&mut self, events: &[FlowEvent]) {
+        let unknown: BTreeSet<u64> =
+            events.iter().map(|event| event.cgroup).filter(|id| !self.cgroups.contains_key(id)).collect();
+        if unknown.is_empty() {
+            return;
+        }
+        if self.cgroups.len() + unknown.len() > MOST_CGROUPS {
+            self.cgroups.clear();
+        }
+        let found = tokio::task::spawn_blocking(move || unknown.into_iter().map(|id| (id, cgroup(id))).collect());
+        let found: BTreeMap<u64, Option<String>> = found.await.unwrap_or_default();
+        self.cgroups.extend(found);
+    }
+}
+
+/// Waits for events, and reads some.
+async fn read(events: &mut AsyncFd<FlowReader>) -> std::io::Result<Vec<FlowEvent>> {
+    loop {
+        let mut ready = events.readable_mut().await?;
+        let read: Vec<FlowEvent> = std::iter::from_fn(|| ready.get_inner_mut().next_event()).take(BATCH).collect();
+        if read.len() < BATCH {
+            ready.clear_ready();
+        }
+        if !read.is_empty() {
+            return Ok(read);
+        }
+    }
+}
+
+/// A cgroup's path below the root of cgroup v2.
+fn cgroup(id: u64) -> Option<String> {
+    let path = tombolo_ebpf::cgroup_path(id)?;
+    let below = path.strip_prefix(tombolo_ebpf::cgroup2_mount()?).ok()?;
+    Some(format!("/{}", below.display()))
+}
+
+fn unnamed(event: &FlowEvent) -> Unnamed {
+    (event.frontend, event.backend.map(|(_, backend)| backend))
+}
+
+fn flow(event: FlowEvent, names: Names, cgroup: Option<String>, sampling: Sampling, now: u64) -> Flow {
+    let Names { service, cluster, node } = names;
+    let age = u64::try_from(event.age().as_millis()).unwrap_or(u64::MAX);
+    Flow {
+        unix_ms: now.saturating_sub(age),
+        verdict: match event.kind {
+            FlowKind::Connected => FlowVerdict::Connected,
+            FlowKind::Datagram => FlowVerdict::FirstDatagram,
+            FlowKind::Refused => FlowVerdict::Refused,
+            FlowKind::Passed => FlowVerdict::Passed,
+            FlowKind::Broken => FlowVerdict::Broken,
+        },
+        service,
+        frontend: event.frontend,
+        backend: event.backend.map(|(_, backend)| FlowBackend { backend, cluster, node }),
+        process: FlowProcess { pid: event.pid, command: event.command.into(), cgroup_id: event.cgroup, cgroup },
+        sampling,
+        missed: 0,
     }
 }

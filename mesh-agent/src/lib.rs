@@ -5,6 +5,7 @@
 //! credentials and knows no format of Cilium's. When everything above is gone, it keeps answering from what it has.
 #![expect(unreachable_pub, reason = "modules are private; `pub` marks what crosses them")]
 
+mod accounts;
 mod admin;
 pub mod app;
 mod clock;
@@ -15,5 +16,6 @@ mod driver;
 mod feed;
 mod flows;
 mod health;
+mod metrics;
 mod reaper;
 mod snapshot;

@@ -39,8 +39,17 @@ fn driver(datapath: Box<dyn Executor>, before: Option<Before>) -> Driver {
     let id = ClusterId::new(1, MaxClusters::C255).unwrap();
     let mesh = Mesh::new("ne-1".into(), name("ne"), id);
     let kind = DatapathKind::None;
-    let begin =
-        Begin { mesh, before, tables, repairs, datapath, kind, close_tcp_after: Some(Duration::ZERO), remarks: vec![] };
+    let begin = Begin {
+        mesh,
+        before,
+        tables,
+        repairs,
+        datapath,
+        kind,
+        close_tcp_after: Some(Duration::ZERO),
+        remarks: vec![],
+        accounts: Accounts::new(10),
+    };
     let readiness = Arc::new(ArcSwap::from_pointee(Readiness::default()));
     Driver::new(begin, Clock::start(), readiness, Metrics::register(&mut Registry::default()))
 }
