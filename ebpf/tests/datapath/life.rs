@@ -6,11 +6,9 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{MapInfo, loaded_maps};
-use aya::programs::{loaded_links, loaded_programs};
 use tombolo_core::tables::{BackendIndex, Contents, Op, ServiceIndex, SwitchEntry};
 use tombolo_ebpf::{
-    AfterOthers, Datapath, DatapathConfig, DatapathError, Executor, Faults, Place, Relation, RunStats, State, probe,
+    AfterOthers, Census, Datapath, DatapathConfig, DatapathError, Executor, Faults, Place, Relation, State, probe,
     uninstall,
 };
 
@@ -55,7 +53,7 @@ fn a_datapath_outlives_its_process_and_is_adopted_as_it_is() {
     let Some(mut lab) = lab() else { return };
     let mut client = lab.client(Cgroup::Inside);
     assert_eq!(client.ask(&format!("hold {VIP}")), ALDERAAN);
-    let before = (names(&lab.config().pins), Objects::of(&mut lab));
+    let before = (names(&lab.config().pins), census(&mut lab));
     lab.abandon();
     assert_eq!(client.ask(&format!("dial {VIP}")), ALDERAAN, "nobody is there, and it still translates");
 
@@ -66,7 +64,7 @@ fn a_datapath_outlives_its_process_and_is_adopted_as_it_is() {
     assert_eq!(client.ask(&format!("dial {VIP}")), ALDERAAN);
     lab.datapath().commit().unwrap();
     assert_eq!(names(&lab.config().pins), before.0);
-    assert_eq!(Objects::of(&mut lab), before.1, "the same programs on the same maps: no link was touched");
+    assert_eq!(census(&mut lab), before.1, "the same programs on the same maps: no link was touched");
     lead(lab.datapath(), 8081);
     assert_eq!(client.ask(&format!("dial {VIP}")), BESPIN);
     assert_eq!(lab.datapath().faults(), Faults::default());
@@ -215,11 +213,11 @@ fn uninstall_leaves_nothing_and_does_nothing_twice() {
     lead(lab.reopen(), 8080);
     let mut client = lab.client(Cgroup::Inside);
     assert_eq!(client.ask(&format!("hold {VIP}")), ALDERAAN);
-    let objects = Objects::of(&mut lab);
+    let objects = census(&mut lab);
     assert!(!objects.links.is_empty() && objects.links.len() == objects.programs.len(), "{objects:?}");
     assert!(objects.maps.len() > 5, "{objects:?}");
     lab.abandon();
-    assert!(!objects.gone());
+    assert!(objects.left() == objects);
 
     let removed = uninstall(&pins).unwrap();
     assert!(removed.links[0].starts_with("connect") || removed.links[0].starts_with("sendmsg"), "{:?}", removed.links);
@@ -228,37 +226,13 @@ fn uninstall_leaves_nothing_and_does_nothing_twice() {
     assert!(!pins.exists());
     assert_eq!(client.ask(&format!("dial {VIP}")), "error NetworkUnreachable");
     // The kernel frees programs and maps a little later.
-    assert!(until(|| objects.gone()), "{objects:?}");
+    assert!(until(|| objects.left() == Census::default()), "{objects:?}");
     assert_eq!(uninstall(&pins).unwrap(), tombolo_ebpf::Uninstalled::default());
 }
 
-/// The ids of what a lab has in the kernel.
-#[derive(Debug, PartialEq, Eq)]
-struct Objects {
-    links: BTreeSet<u32>,
-    programs: BTreeSet<u32>,
-    maps: BTreeSet<u32>,
-}
-
-impl Objects {
-    /// The programs on the cgroup, their links and maps, and the maps that are pinned.
-    fn of(lab: &mut Lab) -> Self {
-        let runs = RunStats::enable().unwrap().on(lab.cgroup()).unwrap();
-        let programs: BTreeSet<_> = runs.iter().map(|runs| runs.id).collect();
-        let links = loaded_links().flatten().filter(|link| programs.contains(&link.program_id()));
-        let used = loaded_programs().flatten().filter(|program| programs.contains(&program.id()));
-        let used = used.flat_map(|program| program.map_ids().unwrap().unwrap());
-        let pinned = names(&lab.config().pins).into_iter().filter(|path| path.is_file());
-        let pinned = pinned.filter_map(|path| MapInfo::from_pin(path).ok()).map(|map| map.id());
-        Self { links: links.map(|link| link.id()).collect(), maps: used.chain(pinned).collect(), programs }
-    }
-
-    /// Whether the kernel knows none of them any more.
-    fn gone(&self) -> bool {
-        loaded_links().flatten().all(|link| !self.links.contains(&link.id()))
-            && loaded_programs().flatten().all(|program| !self.programs.contains(&program.id()))
-            && loaded_maps().flatten().all(|map| !self.maps.contains(&map.id()))
-    }
+fn census(lab: &mut Lab) -> Census {
+    let pins = lab.config().pins.clone();
+    Census::of(lab.cgroup(), &pins).unwrap()
 }
 
 #[test]
