@@ -35,10 +35,6 @@ impl Size {
         datapath.commit()?;
         Ok(Self { cgroup, services, datapath })
     }
-
-    pub(crate) fn name(&self) -> String {
-        count(self.services)
-    }
 }
 
 /// A cgroup without programs, one with a table of one service, and one with many.
