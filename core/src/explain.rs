@@ -53,7 +53,14 @@ fn frontend_views(mesh: &Mesh, tables: &Tables, service: &ServiceKey) -> Vec<Fro
         connects: None,
         refused: None,
     };
-    tables.frontends_of(service).map(view).collect()
+    let owned: Vec<FrontendView> = tables.frontends_of(service).map(view).collect();
+    if !owned.is_empty() {
+        return owned;
+    }
+    // Adopted tables are nobody's yet.
+    let wanted = mesh.desired(service).frontends;
+    let adopted = |frontend| Some((frontend, tables.installed(frontend).filter(|i| i.service.is_none())?));
+    wanted.iter().filter_map(|(frontend, _)| adopted(frontend)).map(view).collect()
 }
 
 fn frontend(selection: &Selection, f: &FrontendSelection, tables: &Tables, now: Millis) -> FrontendExplanation {

@@ -70,6 +70,7 @@ pub(crate) struct Life {
     pins: Pins,
     target: Target,
     programs: Vec<Loaded>,
+    sockets: Kept,
 }
 
 impl Datapath {
@@ -87,10 +88,10 @@ impl Datapath {
         let mut links = pins.links()?;
         links.retain(|live| target.is_run_by(live));
         let nothing_runs = links.is_empty();
-        let tables = prepare(&pins, config, &links)?;
+        let (tables, sockets) = prepare(&pins, config, &links)?;
         let (mut ebpf, maps) = load(config, Some(&pins))?;
         let programs = attach::load(&mut ebpf)?;
-        let life = Life { config: config.clone(), pins, target, programs };
+        let life = Life { config: config.clone(), pins, target, programs, sockets };
         let mut datapath = Self { maps, limits: config.limits, life };
         match tables {
             // What an earlier life left and nobody follows may be old: it is repaired first.
@@ -130,6 +131,12 @@ impl Datapath {
             None => tracing::warn!("new and empty tables: the old ones cannot be read. Sticky clients may move once"),
         }
         Ok(())
+    }
+
+    /// Whether what an earlier life remembered of sockets and sticky clients is kept: its layout and sizes are the same, or
+    /// there was none.
+    pub fn keeps_sockets(&self) -> bool {
+        self.life.sockets == Kept::Yes
     }
 
     /// Where the programs run among others on the cgroup.
@@ -178,7 +185,7 @@ fn followed(links: &[Live]) -> BTreeSet<u32> {
 }
 
 /// Makes sure that each set of maps can be adopted or made, and says what will not be carried over.
-fn prepare(pins: &Pins, config: &DatapathConfig, links: &[Live]) -> Result<Found, DatapathError> {
+fn prepare(pins: &Pins, config: &DatapathConfig, links: &[Live]) -> Result<(Found, Kept), DatapathError> {
     let mut tables = pins.prepare(Set::Tables, config)?;
     let sockets = pins.prepare(Set::Sockets, config)?;
     if tables == Found::Whole && !links.is_empty() && !pins.is_followed(Set::Tables, config, &followed(links))? {
@@ -189,13 +196,21 @@ fn prepare(pins: &Pins, config: &DatapathConfig, links: &[Live]) -> Result<Found
         // A predecessor may have died just after a switch: what that led to before may still be read.
         grace_period()?;
     }
-    if sockets == Found::Nothing && !links.is_empty() {
-        tracing::error!(
-            "what is remembered of sockets has another layout or size: once the links are swapped, sticky clients may \
-             move once, and open sockets are told their backend as peer"
-        );
+    if sockets == Found::Whole || links.is_empty() {
+        return Ok((tables, Kept::Yes));
     }
-    Ok(tables)
+    tracing::error!(
+        "what is remembered of sockets has another layout or size: once the links are swapped, sticky clients may \
+         move once, and open sockets are told their backend as peer"
+    );
+    Ok((tables, Kept::No))
+}
+
+/// Whether what an earlier life remembered of sockets is kept; it is where nothing was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
 }
 
 /// Loads the object: the maps that are pinned, others with the sizes of `config`, and the programs, not yet verified.
@@ -236,6 +251,6 @@ impl Life {
     /// The life of tables that no program reads: nothing is pinned or attached.
     pub(crate) fn idle(config: &DatapathConfig) -> Result<Self, DatapathError> {
         let (pins, target) = (Pins::open(&config.pins)?, Target::open(config)?);
-        Ok(Self { config: config.clone(), pins, target, programs: Vec::new() })
+        Ok(Self { config: config.clone(), pins, target, programs: Vec::new(), sockets: Kept::Yes })
     }
 }

@@ -41,7 +41,7 @@ pub fn open(config: &Config) -> Result<Opened> {
     let mut datapath = Datapath::open(kernel).with_context(|| format!("opening {}", kernel.cgroup.display()))?;
     let remarks = remarks(&datapath).context("looking for programs of others")?;
     for remark in &remarks {
-        tracing::warn!(remark, "the datapath is not alone");
+        tracing::warn!(remark, "to be known of the datapath");
     }
     let sockets = Some(datapath.sockets()?);
     let flows = Some(datapath.flows().context("opening the flow events")?);
@@ -50,6 +50,9 @@ pub fn open(config: &Config) -> Result<Opened> {
 
 fn remarks(datapath: &Datapath) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
+    if !datapath.keeps_sockets() {
+        remarks.push("sockets of an earlier life are not carried over: their layout or size is another".to_owned());
+    }
     if let Place::Last { others } = datapath.place()? {
         remarks.push(format!("attached after others: up to {others} programs see an address first"));
     }

@@ -157,6 +157,8 @@ async fn with_pins_a_snapshot_changes_no_table() {
     let remarks = &second.status[0].remarks;
     assert!(remarks[0].starts_with("answers are from a snapshot 0s old"), "{remarks:?}");
     assert_eq!(second.status[0].peers.len(), 1, "it answers from what was known");
+    let views = second.driver.services();
+    assert_eq!(views[0].frontends[0].backends.len(), 2, "whose the tables are is not known, but what they are for is");
 }
 
 #[tokio::test]
