@@ -124,3 +124,32 @@ fn read(file: &Path) -> Result<Value> {
     let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{merge, read};
+
+    #[test]
+    fn one_file_has_the_figures_of_all() {
+        let folder = std::env::temp_dir().join(format!("tombolo-figures-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let files: Vec<_> = ["a", "b"]
+            .into_iter()
+            .map(|name| {
+                let file = folder.join(name);
+                let figures = json!({ "machine": "this", "figures": [{ "name": name }, { "name": "more" }] });
+                std::fs::write(&file, figures.to_string()).unwrap();
+                file
+            })
+            .collect();
+        let into = folder.join("all.json");
+        merge(&files, &into).unwrap();
+        let all = read(&into).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let names: Vec<_> = all["figures"].as_array().unwrap().iter().map(|figure| &figure["name"]).collect();
+        assert_eq!(names, ["a", "more", "b", "more"]);
+        assert_eq!(all["machine"], "this");
+    }
+}
