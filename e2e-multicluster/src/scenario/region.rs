@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::{ALL, BEFORE, Outcome, RATE, SWITCH, Step, all_answer, begin, shares, steady_after, table};
 use crate::answers::{Answer, Shares, Tally, switch_us, to_f64};
-use crate::clock::{let_pass, monotonic_us, watch_for};
+use crate::clock::{Seen, let_pass, monotonic_us, wait_until, watch_for};
 use crate::cluster::SERVICE;
 use crate::mesh::Mesh;
-use crate::observe::AgentWindow;
+use crate::observe::{self, AgentWindow};
 
 /// `tombolo.io/stale-after` on the Service during these steps, so that a demo need not wait for the default's 30 s.
 pub const STALE_AFTER: Duration = Duration::from_secs(15);
@@ -19,6 +19,9 @@ pub const BEAT: Duration = Duration::from_secs(5);
 
 /// What the bound allows for carrying a judgement of staleness to every node.
 pub const PROPAGATION: Duration = Duration::from_secs(1);
+
+/// How long it may take to hear two beats.
+const KNOWN: Duration = Duration::from_secs(30);
 
 /// How long a cluster may take to serve again after its programs were started: etcd, a relist, and a heartbeat.
 const RETURNED: Duration = Duration::from_secs(60);
@@ -31,6 +34,7 @@ pub(super) fn die(mesh: &mut Mesh, step: &Step) -> Result<Outcome> {
     let stale_after = format!("{}s", STALE_AFTER.as_secs());
     mesh.cluster("ne").annotate(&[(ANNOTATION, &stale_after)])?;
     all_answer(mesh)?;
+    wait_known(mesh)?;
     let (before, after, without) = (shares(mesh, ALL), shares(mesh, SURVIVORS), table(mesh, SURVIVORS));
     let mut windows = Vec::new();
     for node in 0..mesh.cluster("ne").site.nodes.len() {
@@ -70,6 +74,18 @@ pub(super) fn die(mesh: &mut Mesh, step: &Step) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Waits until `ne` knows how often the cluster beats: before it has heard two beats it takes it for a slow one, and no
+/// `stale-after` counts that is shorter than a slow one's beats.
+fn wait_known(mesh: &mut Mesh) -> Result<()> {
+    let ne = mesh.cluster("ne");
+    wait_until("the beats of fc to be known in ne", KNOWN, || {
+        let peers = observe::apiserver_status(ne)?.peers;
+        let least = peers.iter().find(|p| p.name.as_str() == DEAD).map(|p| p.state.least_stale_ms);
+        let known = least.is_some_and(|ms| u128::from(ms) <= STALE_AFTER.as_millis());
+        Ok(if known { Seen::Ready(()) } else { Seen::NotYet(format!("at least {least:?} ms of silence")) })
+    })
+}
+
 /// The most requests that a dead cluster may get: its share of all that are made in this time.
 fn bound(shares: &Shares, dead: &str, time: Duration) -> u64 {
     let all: u32 = shares.values().sum();
@@ -98,7 +114,7 @@ pub(super) fn come_back(mesh: &mut Mesh, step: &Step) -> Result<Outcome> {
     outcome.expect(settled);
     let ne = mesh.cluster("ne");
     ne.annotate(&[(ANNOTATION, "")])?;
-    crate::observe::wait_ready(ne, SWITCH)?;
+    observe::wait_ready(ne, SWITCH)?;
     Ok(outcome)
 }
 
