@@ -11,7 +11,7 @@ mod script;
 
 use expect_test::expect;
 use script::{CONFIG, check, check_with};
-use tombolo_core::hold::{Absent, Canary, Change, Event, Hold, HoldConfig};
+use tombolo_core::hold::{Absent, Canary, Change, Doubt, Event, Hold, HoldConfig, Presence, Standing};
 use tombolo_core::id::{Epoch, Millis};
 
 #[test]
@@ -214,10 +214,56 @@ fn what_admission_refuses_leaves_at_once() {
 
 #[test]
 fn release_lets_everything_go() {
-    let mut hold = Hold::new(CONFIG);
-    hold.on(Event::Upsert("a", 1), Millis(0));
+    let mut hold = Hold::new(HoldConfig { silent_after_ms: 100_000, canary: Canary::None, ..CONFIG });
+    for event in [Event::Epoch(Epoch(1)), Event::Listed, Event::Upsert("a", 1), Event::Expired("a")] {
+        hold.on(event, Millis(0));
+    }
+    assert_eq!((hold.is_empty(), hold.deadline()), (false, Some(Millis(60_000))));
     assert_eq!(hold.release(), [Change::Remove("a")]);
-    assert!(hold.is_empty());
+    assert_eq!((hold.is_empty(), hold.deadline()), (true, Some(Millis(100_000))));
+}
+
+#[test]
+fn what_is_held_can_be_asked_for() {
+    let mut hold = Hold::new(CONFIG);
+    assert_eq!((hold.len(), hold.get(&"a")), (0, None));
+    hold.on(Event::Epoch(Epoch(1)), Millis(0));
+    hold.on(Event::Upsert("a", 1), Millis(0));
+    hold.on(Event::Upsert("b", 2), Millis(0));
+    hold.on(Event::Delete("b"), Millis(0));
+    assert_eq!((hold.len(), hold.get(&"a")), (2, Some((&1, Standing::Sure))));
+    assert_eq!(hold.get(&"b"), Some((&2, Standing::Doubtful(Doubt::List))));
+}
+
+#[test]
+fn it_is_synced_by_list_and_canary() {
+    let synced = |config| {
+        let mut hold = Hold::<&str, u32>::new(config);
+        let events = [
+            Event::Epoch(Epoch(1)),
+            Event::Relisting,
+            Event::Listed,
+            Event::Canary(Presence::Seen),
+            Event::Relisting,
+            Event::Listed,
+            Event::Epoch(Epoch(2)),
+        ];
+        let mut after = |event| {
+            hold.on(event, Millis(0));
+            hold.is_synced()
+        };
+        events.map(|event| u8::from(after(event)))
+    };
+    assert_eq!(synced(CONFIG), [0, 0, 0, 1, 0, 1, 0]);
+    assert_eq!(synced(HoldConfig { canary: Canary::None, ..CONFIG }), [0, 0, 1, 1, 0, 1, 0]);
+}
+
+#[test]
+fn how_long_silence_is_may_be_learnt() {
+    let mut hold = Hold::<&str, u32>::new(CONFIG);
+    hold.on(Event::Epoch(Epoch(1)), Millis(0));
+    hold.set_silent_after(7);
+    assert_eq!(hold.deadline(), Some(Millis(7)));
 }
 
 #[test]
