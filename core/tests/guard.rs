@@ -309,3 +309,24 @@ fn a_ghost_has_what_its_endpoint_is_made_of() {
     assert_eq!((ghosts[3].slice.as_str(), ghosts[3].revision, ghosts[3].until), ("x", 7, Millis(60_001)));
     assert_eq!(ghosts[3].endpoint, Endpoint { doubtful: true, ..numbered("a", 3) });
 }
+
+#[test]
+fn nothing_is_remembered_for_longer_than_it_counts() {
+    let after = |script: &[(u64, &str)]| {
+        let mut peer = Peer::default();
+        for (at, words) in script {
+            peer.step(words, Millis(*at));
+        }
+        peer.guard
+    };
+    let all = "a/x=0..10 b/x=0..10";
+    let none = "a/x=0..0 b/x=0..0";
+    assert_eq!(after(&[(0, all), (1, none), (30_001, "tick"), (60_001, "tick")]), Guard::default());
+    assert_eq!(after(&[(0, all), (1, "a/x=0..0"), (2, "a/x=0..10"), (30_001, "tick")]), after(&[(0, all)]));
+    assert_eq!(after(&[(0, "a/x=0..10"), (1, "a/x=0..0"), (30_001, "tick")]), Guard::default());
+    assert_eq!(after(&[(0, all), (1, "a/x~0..0 b/x~0..0")]), Guard::default());
+    let mut refused = after(&[(0, all), (1, none)]);
+    refused.refuse(|_| true);
+    assert_eq!(refused.judge(Millis(30_001)).services.len(), 2);
+    assert_eq!(refused, Guard::default());
+}

@@ -86,7 +86,7 @@ pub struct Judgement {
 }
 
 /// One peer's backends, those that went lately, and those that are kept.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guard {
     services: BTreeMap<ServiceKey, Service>,
     /// Backends in all services.
@@ -104,7 +104,7 @@ pub struct Guard {
     touched: BTreeSet<ServiceKey>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Service {
     /// How many slices list each backend.
     present: BTreeMap<Addr, u32>,
@@ -115,7 +115,7 @@ struct Service {
     ghosts: BTreeMap<Addr, Ghost>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Gone {
     at: Millis,
     slice: SmolStr,
