@@ -43,6 +43,22 @@ fn its_session_returns() {
 }
 
 #[test]
+fn a_session_lost_before_its_first_list_was_no_contact_yet() {
+    check(
+        "0 epoch=1 canary [ a=1
+         1 lost
+         2 epoch=1 [ b=1 ]
+         3 -b",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 => a=1
+            1 lost =>
+            2 epoch=1 [ b=1 ] => b=1 -a
+            3 -b => -b
+            held:"#]],
+    );
+}
+
+#[test]
 fn the_own_apiserver_or_store_is_silent() {
     check_with(
         HoldConfig { absent: Absent::Kept, ..CONFIG },
@@ -221,6 +237,14 @@ fn the_agent_restarts() {
             50 canary =>
             60 beat => -b -c -d
             held: a=1 e=1"#]],
+    );
+    // A list that only ends says nothing of what was sure, and what was gone is.
+    tell(
+        Hold::restore(CONFIG, entries(), Millis(5)),
+        "20 epoch=7 canary ] beat",
+        expect![[r#"
+        20 epoch=7 canary ] beat => -d
+        held: a=1 b=1 c=1 e=1"#]],
     );
     let restored = Hold::restore(CONFIG, entries(), Millis(5));
     assert_eq!((restored.deadline(), restored.silent_ms(Millis(15)), restored.len()), (None, 10, 5));
