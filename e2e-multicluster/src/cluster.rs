@@ -64,6 +64,8 @@ pub struct Cluster {
     agents: BTreeMap<usize, Process>,
     /// Flags of agents beyond the usual.
     agent_flags: BTreeMap<usize, Vec<OsString>>,
+    /// Flags of the apiserver beyond the usual.
+    apiserver_flags: Vec<OsString>,
     /// By name.
     pods: BTreeMap<String, Process>,
     endpoints: Vec<Endpoint>,
@@ -93,6 +95,7 @@ impl Cluster {
             apiserver: None,
             agents: BTreeMap::new(),
             agent_flags: BTreeMap::new(),
+            apiserver_flags: Vec::new(),
             pods: BTreeMap::new(),
             endpoints: Vec::new(),
             site,
@@ -171,6 +174,7 @@ impl Cluster {
                 .flag("--admin-listen", format!("unix:{}", self.admin_socket().display()))
                 .flag("--service-cidr", site.service_ranges().join(","))
                 .flag("--health-listen", format!("{}:{HEALTH_PORT}", site.control.address.v4));
+        let spec = self.apiserver_flags.iter().fold(spec, Spec::arg);
         self.apiserver = Some(spec.start(&self.logs)?);
         Ok(())
     }
@@ -207,6 +211,11 @@ impl Cluster {
     /// Gives a node's agent these flags beside the usual, from its next start on.
     pub fn set_agent_flags<F: Into<OsString>>(&mut self, node: usize, flags: impl IntoIterator<Item = F>) {
         self.agent_flags.insert(node, flags.into_iter().map(Into::into).collect());
+    }
+
+    /// Gives the apiserver these flags beside the usual, from its next start on.
+    pub fn set_apiserver_flags<F: Into<OsString>>(&mut self, flags: impl IntoIterator<Item = F>) {
+        self.apiserver_flags = flags.into_iter().map(Into::into).collect();
     }
 
     /// An agent's folder on the run's BPF file system.

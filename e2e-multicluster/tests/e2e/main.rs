@@ -11,6 +11,7 @@ mod identity;
 mod intruder;
 mod life;
 mod orders;
+mod silence;
 mod sockets;
 mod steps;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         sockets::CASES,
         life::CASES,
         faults::CASES,
+        silence::CASES,
         admission::CASES,
         identity::CASES,
         orders::CASES,
