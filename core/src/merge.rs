@@ -64,14 +64,25 @@ pub struct Piece<'a> {
     pub origin: Origin,
     /// The endpoints.
     pub slice: &'a Slice,
-    /// All of them are kept only as a last resort.
-    pub doubtful: bool,
+    /// Whether they count as doubtful.
+    pub trust: Trust,
     /// Their cluster is stale for this service, which then drops them.
     pub dropped: bool,
     /// The revision that brought them.
     pub revision: i64,
     /// When that was.
     pub since: Millis,
+}
+
+/// Whether a slice's endpoints are kept only as a last resort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Each as its record says.
+    AsSaid,
+    /// All of them are.
+    Doubtful,
+    /// None is: their cluster is stale, and the service keeps what it had, whatever its silence made uncertain.
+    Kept,
 }
 
 /// Merges one service's slices: ascending by address, port and protocol, the claimant with precedence first.
@@ -121,7 +132,11 @@ fn candidate(piece: &Piece<'_>, endpoint: &Endpoint, number: &Number) -> Candida
         weight: endpoint.weight,
         node: endpoint.node.clone(),
         zone: endpoint.zone.clone(),
-        doubtful: piece.doubtful || endpoint.doubtful,
+        doubtful: match piece.trust {
+            Trust::AsSaid => endpoint.doubtful,
+            Trust::Doubtful => true,
+            Trust::Kept => false,
+        },
         dropped: piece.dropped,
         lost_to: None,
         revision: piece.revision,

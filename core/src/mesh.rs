@@ -12,7 +12,7 @@ use smol_str::SmolStr;
 
 pub use crate::hold::Standing;
 use crate::id::{Addr, ClusterId, ClusterName, Millis, ServiceKey};
-use crate::merge::{self, Origin, Piece};
+use crate::merge::{self, Origin, Piece, Trust};
 use crate::model::{BackendKey, Frontend, OnStale, Protocol, ServiceSpec, Slice};
 use crate::own::{ClusterInfo, MeshSlice, NodeInfo, PeerState};
 use crate::select::{self, Selection, View};
@@ -330,7 +330,7 @@ impl Mesh {
         let differs = |spec: &ServiceSpec| {
             let was = before.as_ref().and_then(|state| peers::on_stale(state, &spec.policy));
             let is = self.peers.on_stale(name, &spec.policy);
-            spec.policy.on_stale != OnStale::Keep && was != is
+            was != is
         };
         let brought = self.brought.get(name).into_iter().flatten();
         let spec = |key| self.services.get(key).and_then(|known| known.spec.as_ref());
@@ -364,8 +364,9 @@ impl Mesh {
         local.chain(service.remote.iter().map(move |((cluster, _), said)| {
             let piece = said.piece(cluster, Origin::Remote);
             match policy.and_then(|policy| self.peers.on_stale(cluster, policy)) {
-                None | Some(OnStale::Keep) => piece,
-                Some(OnStale::LastResort) => Piece { doubtful: true, ..piece },
+                None => piece,
+                Some(OnStale::Keep) => Piece { trust: Trust::Kept, ..piece },
+                Some(OnStale::LastResort) => Piece { trust: Trust::Doubtful, ..piece },
                 Some(OnStale::Drop) => Piece { dropped: true, ..piece },
             }
         }))
@@ -391,7 +392,7 @@ impl Said {
             id: self.cluster_id,
             origin,
             slice: &self.slice,
-            doubtful: self.standing != Standing::Sure,
+            trust: if self.standing == Standing::Sure { Trust::AsSaid } else { Trust::Doubtful },
             dropped: false,
             revision: self.revision,
             since: self.since,

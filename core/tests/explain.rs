@@ -101,7 +101,7 @@ fn each_service_says_when_a_peer_is_stale_for_it() {
     assert_eq!(hear(&mut hasty, 10_000), (0, BOTH.to_owned()));
     assert_eq!(hear(&mut hasty, 12_500), (1, LOCAL.to_owned()));
     let mut kept = echo_of_two(|p| p.on_stale = OnStale::Keep);
-    assert_eq!(hear(&mut kept, u64::MAX), (0, BOTH.to_owned()));
+    assert_eq!(hear(&mut kept, u64::MAX), (1, BOTH.to_owned()));
     let mut dropped = echo_of_two(|p| p.on_stale = OnStale::Drop);
     assert_eq!(hear(&mut dropped, 30_000), (1, LOCAL.to_owned()));
     assert_eq!(hear(&mut dropped, 0), (1, BOTH.to_owned()));

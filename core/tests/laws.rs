@@ -140,13 +140,17 @@ proptest! {
     }
 
     #[test]
-    fn a_stale_peer_that_is_kept_is_as_if_it_were_fresh(history in generate::history()) {
+    fn a_stale_peer_that_is_kept_is_sure_and_others_are_as_they_were(history in generate::history()) {
         let states = |c: &Change| matches!(c, Change::Peer(_, Some(_)));
         let (mesh, fresh) = (mesh_after(history.clone()), mesh_after(history.into_iter().filter(|c| !states(c))));
         for key in keys() {
-            let kept = mesh.select(&key).is_some_and(|s| s.spec.policy.on_stale == OnStale::Keep);
-            if kept || mesh.stale(&key, Millis(0)).next().is_none() {
-                prop_assert_eq!(mesh.select(&key), fresh.select(&key));
+            let Some(selection) = mesh.select(&key) else { continue };
+            let stale: Vec<_> = mesh.stale(&key, Millis(0)).map(|s| s.cluster).collect();
+            if stale.is_empty() {
+                prop_assert_eq!(Some(selection), fresh.select(&key));
+            } else if selection.spec.policy.on_stale == OnStale::Keep {
+                let kept = selection.candidates.iter().filter(|c| stale.contains(&&c.cluster));
+                prop_assert!(kept.clone().all(|c| !c.doubtful && !c.dropped), "{:?}", kept.collect::<Vec<_>>());
             }
         }
     }

@@ -124,8 +124,10 @@ impl World {
             for endpoint in &slice.endpoints {
                 for port in endpoint.ports.iter() {
                     let key = BackendKey { addr: endpoint.addr, port: port.number, protocol: port.protocol, cluster };
-                    let last_resort = stale && spec.policy.on_stale == OnStale::LastResort;
-                    let doubtful = endpoint.doubtful || standing != Standing::Sure || last_resort;
+                    let doubtful = match spec.policy.on_stale {
+                        OnStale::Keep if stale => false,
+                        _ => stale || endpoint.doubtful || standing != Standing::Sure,
+                    };
                     let idle = endpoint.weight == 0;
                     let said = if idle { BackendState::Maintenance } else { endpoint.state };
                     let claim = Claim {

@@ -95,6 +95,12 @@ fn cut_off(mesh: &mut Mesh) -> Result<()> {
     for (value, _) in VALUES {
         expect(mesh, value, &[&ours, &theirs], SOON)?;
     }
+    wait_until("ne to know how often we beats", SOON, || {
+        let status = observe::apiserver_status(mesh.cluster("ne"))?;
+        let peer = status.peers.into_iter().find(|p| p.name.as_str() == "we").context("ne knows we")?;
+        let least = peer.state.least_stale_ms;
+        Ok(if least <= 15_000 { Seen::Ready(()) } else { Seen::NotYet(format!("at least {least} ms of silence")) })
+    })?;
     let loads = begin(mesh, "cut-off", &[("ne", VALUES[0].1)])?;
     let cut = mesh.cluster("we").site.control.clone();
     topology::set_link(&cut, Link::Down)?;
