@@ -11,6 +11,7 @@ use tombolo_e2e::load::{self, Dial, Load};
 use tombolo_e2e::manifest::{Endpoint, Readiness, Service};
 use tombolo_e2e::mesh::Mesh;
 use tombolo_e2e::observe::{self, Table};
+use tombolo_e2e::operator;
 use tombolo_e2e::story;
 use tombolo_e2e::topology::{self, Link};
 
@@ -155,11 +156,15 @@ fn leases_end(mesh: &mut Mesh) -> Result<()> {
         let cluster = mesh.cluster(keeper);
         for node in 0..cluster.site.nodes.len() {
             let table = observe::table(cluster, node, SERVICE)?.context("the service left the maps")?;
-            ensure!(
-                table == all,
-                "{keeper} let go of {:?}",
-                all.keys().filter(|t| !table.contains_key(*t)).collect::<Vec<_>>()
-            );
+            let why = || {
+                operator::tombolo(&[
+                    "explain".as_ref(),
+                    SERVICE.as_ref(),
+                    "--cluster".as_ref(),
+                    cluster.dir.as_os_str(),
+                ])
+            };
+            ensure!(table == all, "{keeper} let go of some:\n{}", why()?);
         }
     }
     mesh.cluster("we").start_apiserver()?;
