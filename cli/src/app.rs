@@ -4,11 +4,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::{CertsCommand, Cli, Clusters, Command, ConnectArgs, DisconnectArgs, ExplainArgs, Format, NodesArgs};
+use tombolo_core::report::FlowsRequest;
+
+use crate::args::{
+    CertsCommand, Cli, Clusters, Command, ConnectArgs, DisconnectArgs, ExplainArgs, FlowsArgs, Format, NodesArgs,
+    in_namespace,
+};
 use crate::certs::{self, Leaves};
 use crate::clock::unix_seconds;
 use crate::cluster::Cluster;
 use crate::connect::{self, Done};
+use crate::flows::{self, Heard};
 use crate::init;
 use crate::output::{Report, print, print_error};
 use crate::query::{self, Answer, Explained, FromNode, Listed};
@@ -51,6 +57,13 @@ fn dispatch(cli: Cli) -> Result<Verdict> {
         Command::Explain(args) => {
             let clusters = open(&args.clusters)?;
             Ok(show(&block_on(explain(&clusters, &args))??, format))
+        }
+        Command::Flows(args) => {
+            let clusters = open(&args.clusters)?;
+            match block_on(read_flows(&clusters, &args, format))?? {
+                Heard::All => Ok(Verdict::Well),
+                Heard::Some => Ok(Verdict::Unwell),
+            }
         }
     }
 }
@@ -117,25 +130,42 @@ async fn services(clusters: &[Cluster], args: &NodesArgs) -> Result<Listed> {
     let nodes = nodes(clusters, args.node.as_deref())?;
     let questions = nodes.into_iter().map(|(key, socket)| (key, async move { query::services(&socket).await }));
     let answers = query::all(questions).await;
-    let answers = answers.into_iter().map(|((_, cluster, node), said)| FromNode { cluster, node, said });
+    let answers = answers.into_iter().map(|((_, cluster, node), mut said)| {
+        if let (Answer::Got(services), Some(namespace)) = (&mut said, &args.namespace) {
+            services.retain(|view| view.service.namespace == *namespace);
+        }
+        FromNode { cluster, node, said }
+    });
     Ok(Listed(answers.collect()))
+}
+
+/// How many of the flows that are kept a follower is shown first.
+const BEFORE_FOLLOWING: u32 = 10;
+
+async fn read_flows(clusters: &[Cluster], args: &FlowsArgs, format: Format) -> Result<Heard> {
+    let nodes = nodes(clusters, args.node.as_deref())?;
+    let nodes = nodes.into_iter().map(|((_, cluster, node), socket)| (cluster, node, socket)).collect();
+    let service = args.service.as_deref().map(|service| in_namespace(service, &args.namespace));
+    let limit = args.last.or(args.follow.then_some(BEFORE_FOLLOWING));
+    flows::flows(nodes, FlowsRequest { follow: args.follow, service, limit }, format).await
 }
 
 /// Without a node named, the first that answers in each cluster speaks for it.
 async fn explain(clusters: &[Cluster], args: &ExplainArgs) -> Result<Explained> {
+    let service = in_namespace(&args.service, &args.namespace);
     let mut answers: Vec<FromNode<_>> = Vec::new();
     for ((_, cluster, node), socket) in nodes(clusters, args.node.as_deref())? {
         let answered = |a: &FromNode<_>| a.cluster == cluster && matches!(a.said, Answer::Got(_));
         if answers.iter().any(answered) {
             continue;
         }
-        let said = query::explain(&socket, &args.service).await;
+        let said = query::explain(&socket, &service).await;
         if matches!(said, Answer::Got(_)) {
             answers.retain(|a| a.cluster != cluster);
         }
         answers.push(FromNode { cluster, node, said });
     }
-    Ok(Explained { service: args.service.clone(), answers })
+    Ok(Explained { service, answers })
 }
 
 /// A node in the order in which clusters were named, and its socket.

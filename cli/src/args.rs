@@ -57,6 +57,11 @@ pub enum Command {
     Services(NodesArgs),
     /// Tell why a service's backends were chosen or not.
     Explain(ExplainArgs),
+    /// Show what connections meet: the service, the backend, the process.
+    ///
+    /// An agent keeps its last 1,024 flows. On a busy node they are a sample: "1 in N" then stands behind each. With -o
+    /// json a flow is one line.
+    Flows(FlowsArgs),
     /// Make, import, show and verify certificates.
     #[command(subcommand)]
     Certs(CertsCommand),
@@ -133,7 +138,7 @@ pub struct StatusArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub clusters: Clusters,
-    /// Wait until all are connected, at most this long (such as 90s, 5m, 1h).
+    /// Wait until all are connected, at most this long (such as 90s, 5m, 1h); without a value 15m.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "15m",
           value_parser = duration)]
     pub wait: Option<Duration>,
@@ -145,17 +150,46 @@ pub struct NodesArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub clusters: Clusters,
+    /// Only this namespace.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
     /// Only this node.
     #[arg(long)]
     pub node: Option<String>,
 }
 
+/// `flows`
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub clusters: Clusters,
+    /// Only this node.
+    #[arg(long)]
+    pub node: Option<String>,
+    /// Only this service's: NAMESPACE/NAME, or NAME in the namespace.
+    #[arg(long, value_name = "SERVICE", value_parser = service)]
+    pub service: Option<String>,
+    /// The namespace of a service given by its name alone.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// Go on with the flows to come.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// At most so many of the flows that each node keeps, the youngest. All of them by default, or 10 with --follow.
+    #[arg(long, value_name = "N")]
+    pub last: Option<u32>,
+}
+
 /// `explain`
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The service: NAMESPACE/NAME, or NAME in namespace default.
+    /// The service: NAMESPACE/NAME, or NAME in the namespace.
     #[arg(value_name = "SERVICE", value_parser = service)]
-    pub service: ServiceKey,
+    pub service: String,
+    /// The namespace of a service given by its name alone.
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub namespace: String,
     /// Whom to ask.
     #[command(flatten)]
     pub clusters: Clusters,
@@ -292,8 +326,16 @@ fn cluster_name(text: &str) -> Result<ClusterName, String> {
     ClusterName::new(text).map_err(|e| e.to_string())
 }
 
-fn service(text: &str) -> Result<ServiceKey, String> {
-    ServiceKey::parse(text).ok_or_else(|| "it must be NAMESPACE/NAME, or NAME in namespace default".into())
+/// Checks that a text can be a service; in which namespace is another flag's matter.
+fn service(text: &str) -> Result<String, String> {
+    let known = ServiceKey::parse(text).map(|_| text.to_owned());
+    known.ok_or_else(|| "it must be NAMESPACE/NAME, or NAME in the namespace of -n".into())
+}
+
+/// The service of a text that was checked.
+pub(crate) fn in_namespace(service: &str, namespace: &str) -> ServiceKey {
+    let (namespace, name) = service.split_once('/').unwrap_or((namespace, service));
+    ServiceKey::new(namespace, name)
 }
 
 fn node(text: &str) -> Result<(String, String), String> {
@@ -336,6 +378,13 @@ mod tests {
         for bad in ["", "5", "m", "-1s", "5d", "1é", "99999999999999999999h", "18446744073709551615h"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_namespace_is_for_names_alone() {
+        let key = |service, namespace| in_namespace(service, namespace).to_string();
+        assert_eq!([key("a", "kube-system"), key("web/a", "kube-system")], ["kube-system/a", "web/a"]);
+        assert!(service("a/b/c").is_err() && service("").is_err());
     }
 
     #[test]

@@ -11,6 +11,8 @@ use tombolo_certs::{MESH_DOMAIN, Role, TlsFiles};
 use tombolo_core::id::{ClusterId, ClusterName, IdError, MaxClusters};
 use tombolo_wire::etcd_config::{EtcdConfig, TOMBSTONE};
 
+use crate::output::in_words;
+
 /// The file that makes a directory a cluster's.
 pub(crate) const CLUSTER_FILE: &str = "cluster.yaml";
 
@@ -21,7 +23,7 @@ const STORE_PORT: u16 = 2379;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClusterError {
     /// The file cannot be read.
-    #[error("cannot read {}: {kind}; is it a cluster's directory? `tombolo init` makes one", path.display())]
+    #[error("cannot read {}: {}; is it a cluster's directory? `tombolo init` makes one", path.display(), in_words(*kind))]
     Read { path: PathBuf, kind: io::ErrorKind },
     /// The file is no YAML of the right shape.
     #[error("{}: {detail}", path.display())]

@@ -1,5 +1,6 @@
 //! `connect` and `disconnect`: a pair of clusters, checked first, then written to both directories.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use tombolo_core::id::{ClusterName, MaxClusters};
 use tombolo_wire::etcd_config;
 
 use crate::cluster::Cluster;
+use crate::output::in_words;
 
 /// Why two clusters were not connected or disconnected.
 #[derive(Debug, thiserror::Error)]
@@ -26,11 +28,14 @@ pub(crate) enum ConnectError {
         /// What is in the way.
         obstacles: Vec<Obstacle>,
     },
+    /// No peer of that name is configured.
+    #[error("{cluster} has no peer {peer}: {}, nothing was changed", peers(known))]
+    NoPeer { cluster: ClusterName, peer: ClusterName, known: BTreeSet<ClusterName> },
     /// A peers directory cannot be made.
-    #[error("cannot make {}: {kind}", path.display())]
+    #[error("cannot make {}: {}", path.display(), in_words(*kind))]
     Directory { path: PathBuf, kind: io::ErrorKind },
     /// A peer's file cannot be removed.
-    #[error("cannot remove {}: {kind}", path.display())]
+    #[error("cannot remove {}: {}", path.display(), in_words(*kind))]
     Remove { path: PathBuf, kind: io::ErrorKind },
     /// A peer's file cannot be written.
     #[error(transparent)]
@@ -125,7 +130,13 @@ pub(crate) fn disconnect(left: &Cluster, right: &Cluster) -> Result<Done, Connec
 }
 
 /// Removes a peer from one side's directory.
+///
+/// A name that no file has is a mistake in it, except where the removal was begun: there the tombstone stands.
 pub(crate) fn forget(cluster: &Cluster, peer: &ClusterName) -> Result<Done, ConnectError> {
+    if !cluster.peer_file(peer).exists() && !cluster.tombstone(peer).exists() {
+        let known = cluster.configured_peers();
+        return Err(ConnectError::NoPeer { cluster: cluster.name.clone(), peer: peer.clone(), known });
+    }
     Ok(Done { sides: vec![remove_side(cluster, peer)?], warnings: Vec::new() })
 }
 
@@ -231,6 +242,14 @@ pub(crate) fn mutual_trust(own: &Cluster, other: &Cluster, now: u64) -> Vec<(Rol
         accepted_by(&cert, &other.tls(role).ca, now).into_iter().map(move |problem| (role, problem))
     };
     [Role::Server, Role::Remote].into_iter().flat_map(accepted).collect()
+}
+
+fn peers(known: &BTreeSet<ClusterName>) -> String {
+    if known.is_empty() {
+        return "it has none".into();
+    }
+    let names: Vec<&str> = known.iter().map(ClusterName::as_str).collect();
+    format!("it has {}", names.join(", "))
 }
 
 fn list(obstacles: &[Obstacle]) -> String {

@@ -13,6 +13,7 @@ use tombolo_wire::etcd_config;
 use crate::args::InitArgs;
 use crate::certs::{CertsError, Leaves, issue};
 use crate::cluster::{CLUSTER_FILE, Cluster, ClusterError};
+use crate::output::in_words;
 
 /// The directories of a cluster, `tls/` apart.
 const DIRECTORIES: [&str; 3] = ["source", "peers", "run"];
@@ -24,7 +25,7 @@ pub(crate) enum InitError {
     #[error("{} exists: a cluster is laid out once; edit the file, or remove it", path.display())]
     Exists { path: PathBuf },
     /// A directory cannot be made.
-    #[error("cannot make {}: {kind}", path.display())]
+    #[error("cannot make {}: {}", path.display(), in_words(*kind))]
     Directory { path: PathBuf, kind: io::ErrorKind },
     /// What was asked for is no cluster.
     #[error(transparent)]

@@ -10,6 +10,7 @@ mod certs;
 mod clock;
 mod cluster;
 mod connect;
+mod flows;
 mod init;
 mod output;
 mod query;

@@ -35,6 +35,35 @@ pub(crate) fn print<R: Report>(report: &R, format: Format) {
     }
 }
 
+/// Whether anybody reads what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Somebody may.
+    There,
+    /// Nobody does any more.
+    Gone,
+}
+
+/// Prints one line of a result that has no end of its own.
+pub(crate) fn print_line(line: &str) -> Reader {
+    let mut out = io::stdout().lock();
+    let printed = writeln!(out, "{line}").and_then(|()| out.flush());
+    if printed.is_ok() { Reader::There } else { Reader::Gone }
+}
+
+/// Prints what went wrong beside a result.
+pub(crate) fn print_problem(problem: &str) {
+    eprintln!("{problem}");
+}
+
+/// A kind of failure as people know it.
+pub(crate) fn in_words(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::NotFound => "no such file".into(),
+        kind => kind.to_string(),
+    }
+}
+
 /// Prints why a command failed to standard error.
 pub(crate) fn print_error(error: &anyhow::Error) {
     eprintln!("error: {error:#}");

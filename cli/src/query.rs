@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tombolo_certs::{Role, TlsFiles};
 use tombolo_core::id::{ClusterName, ServiceKey};
-use tombolo_core::report::{AgentStatus, ApiserverStatus, Explanation, ServiceView};
+use tombolo_core::report::{AgentStatus, ApiserverStatus, Explanation, FlowsRequest, ServiceView};
 use tombolo_store::{DialError, admin_channel};
-use tombolo_wire::admin::{AdminError, AgentClient, ApiserverClient};
+use tombolo_wire::admin::{AdminError, AgentClient, ApiserverClient, Flows};
 
 use crate::cluster::Cluster;
 
@@ -88,6 +88,14 @@ pub(crate) async fn services(socket: &str) -> Answer<Vec<ServiceView>> {
 /// Asks one agent about one service; `None` when it is no global service there.
 pub(crate) async fn explain(socket: &str, service: &ServiceKey) -> Answer<Option<Explanation>> {
     answer(socket, in_time(async { Ok(agent(socket).await?.explain(service).await?) }).await)
+}
+
+/// Begins to read one agent's flows.
+pub(crate) async fn flows(socket: &str, request: &FlowsRequest) -> Result<Flows, String> {
+    match answer(socket, in_time(async { Ok(agent(socket).await?.flows(request).await?) }).await) {
+        Answer::Got(flows) => Ok(flows),
+        Answer::Failed(why) => Err(why),
+    }
 }
 
 /// Runs one question for each key at the same time, and puts the answers in order.

@@ -3,6 +3,7 @@
 mod certs;
 mod connect;
 mod explain;
+pub(crate) mod flow;
 mod services;
 mod status;
 

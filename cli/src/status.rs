@@ -82,15 +82,31 @@ pub(crate) fn judged(mut status: ClusterStatus) -> ClusterStatus {
         Answer::Failed(why) => vec![format!("apiserver does not answer: {why}")],
         Answer::Got(apiserver) => apiserver_problems(&status, apiserver),
     };
+    problems.extend(node_problems(&status, &problems));
+    status.problems = problems;
+    status
+}
+
+/// What the agents say, each cause once with all its nodes; what their apiserver says already is not said again.
+fn node_problems(status: &ClusterStatus, said_already: &[String]) -> Vec<String> {
+    let mut by_cause: Vec<(String, Vec<&str>)> = Vec::new();
     for (node, said) in &status.agents {
         let found = match said {
             Answer::Failed(why) => vec![format!("does not answer: {why}")],
-            Answer::Got(agent) => agent_problems(&status, agent),
+            Answer::Got(agent) => agent_problems(status, agent),
         };
-        problems.extend(found.into_iter().map(|problem| format!("node {node}: {problem}")));
+        for problem in found.into_iter().filter(|problem| !said_already.contains(problem)) {
+            match by_cause.iter_mut().find(|(cause, _)| *cause == problem) {
+                Some((_, nodes)) => nodes.push(node),
+                None => by_cause.push((problem, vec![node])),
+            }
+        }
     }
-    status.problems = problems;
-    status
+    let told = |(cause, nodes): (String, Vec<&str>)| match &*nodes {
+        [node] => format!("node {node}: {cause}"),
+        nodes => format!("{} nodes ({}): {cause}", nodes.len(), nodes.join(", ")),
+    };
+    by_cause.into_iter().map(told).collect()
 }
 
 fn apiserver_problems(status: &ClusterStatus, apiserver: &ApiserverStatus) -> Vec<String> {

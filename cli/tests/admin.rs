@@ -274,11 +274,11 @@ async fn services_and_explanations_come_from_agents() {
     cluster.agent("n2").await;
     let (code, text) = cluster.run("services --cluster ne");
     expect![[r#"
-        ne node n1: no answer: unix:ne/run/n1.sock: entity not found
+        ne node n1: no answer: unix:ne/run/n1.sock: no such file
 
         ne node n2:
-          SERVICE             POLICY  FRONTEND           BACKENDS  BY CLUSTER  CONNECTS
-          default/rebel-base  global  10.96.0.10:80/TCP  1         we 100 %    -
+          SERVICE             POLICY  FRONTEND           BACKENDS  BY CLUSTER  CONNECTS  REFUSED
+          default/rebel-base  global  10.96.0.10:80/TCP  1         we 100 %    -         -
     "#]]
     .assert_eq(&text);
     assert_eq!(code, 1);

@@ -353,7 +353,7 @@ fn disconnecting_needs_only_one_side() {
     .assert_eq(&mesh.ok("disconnect --cluster ne --destination we"));
     fs::remove_dir_all(mesh.path().join("fc")).unwrap();
     mesh.fails("disconnect --cluster ne --destination fc", &expect![[r#"
-        error: the destination cannot be read; --peer NAME disconnects this side without it: cannot read fc/cluster.yaml: entity not found; is it a cluster's directory? `tombolo init` makes one
+        error: the destination cannot be read; --peer NAME disconnects this side without it: cannot read fc/cluster.yaml: no such file; is it a cluster's directory? `tombolo init` makes one
     "#]]);
     expect![[r#"
         ✅ ne no longer reads fc (ne/peers/fc removed)
@@ -377,29 +377,29 @@ fn who_does_not_answer_is_reported() {
     mesh.fails(
         "status --cluster ne --wait=0s",
         &expect![[r#"
-        🏝  ne (id 1)
-           ❌ apiserver does not answer
-           ❌ 1 of 1 node not connected to all clusters
-              NODE  DATAPATH   SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
-              n1    no answer  -       -          -          -         -      -
-           ❌ 2 problems:
-              apiserver does not answer: unix:ne/run/apiserver.sock: entity not found
-              node n1: does not answer: unix:ne/run/n1.sock: entity not found
+            🏝  ne (id 1)
+               ❌ apiserver does not answer
+               ❌ 1 of 1 node not connected to all clusters
+                  NODE  DATAPATH   SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                  n1    no answer  -       -          -          -         -      -
+               ❌ 2 problems:
+                  apiserver does not answer: unix:ne/run/apiserver.sock: no such file
+                  node n1: does not answer: unix:ne/run/n1.sock: no such file
 
-        ❌ 1 of 1 cluster not connected
-    "#]],
+            ❌ 1 of 1 cluster not connected
+        "#]],
     );
     mesh.fails(
         "services --cluster ne",
         &expect![[r#"
-        ne node n1: no answer: unix:ne/run/n1.sock: entity not found
-    "#]],
+            ne node n1: no answer: unix:ne/run/n1.sock: no such file
+        "#]],
     );
     mesh.fails(
         "explain rebel-base --cluster ne --node n1",
         &expect![[r#"
-        ne node n1: no answer: unix:ne/run/n1.sock: entity not found
-    "#]],
+            ne node n1: no answer: unix:ne/run/n1.sock: no such file
+        "#]],
     );
     mesh.fails(
         "explain rebel-base --cluster ne --node n9",
@@ -410,10 +410,24 @@ fn who_does_not_answer_is_reported() {
     mesh.fails(
         "status --cluster nowhere",
         &expect![[r#"
-        error: cannot read nowhere/cluster.yaml: entity not found; is it a cluster's directory? `tombolo init` makes one
-    "#]],
+            error: cannot read nowhere/cluster.yaml: no such file; is it a cluster's directory? `tombolo init` makes one
+        "#]],
     );
     let (code, out, _) = mesh.run("status --cluster ne --cluster we -o json");
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &json["connected"], json["clusters"].as_array().unwrap().len()), (1, &false.into(), 2));
+}
+
+#[test]
+fn a_peer_that_is_none_is_named_with_those_that_are() {
+    let mesh = Mesh::new();
+    mesh.ok("connect --cluster ne --destination we --destination fc");
+    mesh.fails(
+        "disconnect --cluster ne --peer ew",
+        &expect![[r#"
+        error: ne has no peer ew: it has fc, we, nothing was changed
+    "#]],
+    );
+    mesh.ok("disconnect --cluster ne --peer we");
+    mesh.ok("disconnect --cluster ne --peer we");
 }

@@ -146,7 +146,7 @@ mod tests {
                 from(Answer::Got(Some(unsure))),
                 from(Answer::Got(Some(headless))),
                 from(Answer::Got(None)),
-                from(Answer::Failed("unix:/run/n1.sock: entity not found".into())),
+                from(Answer::Failed("unix:/run/n1.sock: no such file".into())),
             ],
         };
         expect![[r#"
@@ -166,7 +166,7 @@ mod tests {
 
             default/rebel-base is no global service in ne (node n1): does it exist there, with service.cilium.io/global: "true"?
 
-            ne node n1: no answer: unix:/run/n1.sock: entity not found
+            ne node n1: no answer: unix:/run/n1.sock: no such file
         "#]].assert_eq(&all.text());
         assert!(!all.ok());
     }

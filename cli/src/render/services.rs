@@ -28,22 +28,23 @@ impl Report for Listed {
 }
 
 fn table(services: &[ServiceView]) -> String {
-    let mut table = Columns::new(2, ["SERVICE", "POLICY", "FRONTEND", "BACKENDS", "BY CLUSTER", "CONNECTS"]);
+    let mut table = Columns::new(2, ["SERVICE", "POLICY", "FRONTEND", "BACKENDS", "BY CLUSTER", "CONNECTS", "REFUSED"]);
     for service in services {
         let (name, policy) = (service.service.to_string(), policy(&service.policy));
         if service.frontends.is_empty() {
             let dash = || "-".to_string();
-            table.row([name.clone(), policy.clone(), "headless".into(), dash(), dash(), dash()]);
+            table.row([name.clone(), policy.clone(), "headless".into(), dash(), dash(), dash(), dash()]);
         }
         for view in &service.frontends {
-            let connects: Option<u64> = view.backends.iter().map(|backend| backend.connects).sum();
+            let number = |n: Option<u64>| n.map_or("-".into(), |n| n.to_string());
             table.row([
                 name.clone(),
                 policy.clone(),
                 view.frontend.to_string(),
                 view.backends.len().to_string(),
                 by_cluster(view),
-                connects.map_or("-".into(), |n| n.to_string()),
+                number(view.connects),
+                number(view.refused),
             ]);
         }
     }
@@ -134,18 +135,18 @@ mod tests {
         let listed = Listed(vec![
             from("n1", Answer::Got(services)),
             from("n2", Answer::Got(vec![])),
-            from("n3", Answer::Failed("unix:/run/n3.sock: entity not found".into())),
+            from("n3", Answer::Failed("unix:/run/n3.sock: no such file".into())),
         ]);
         expect![[r#"
             ne node n1:
-              SERVICE             POLICY                                                                   FRONTEND           BACKENDS  BY CLUSTER        CONNECTS
-              default/head        global                                                                   headless           -         -                 -
-              default/idle        global, not shared, affinity local, no backend: pass, ClientIP for 3h0m  10.96.0.10:80/TCP  0         -                 0
-              default/rebel-base  global                                                                   10.96.0.10:80/TCP  3         ne 67 %, we 33 %  21
+              SERVICE             POLICY                                                                   FRONTEND           BACKENDS  BY CLUSTER        CONNECTS  REFUSED
+              default/head        global                                                                   headless           -         -                 -         -
+              default/idle        global, not shared, affinity local, no backend: pass, ClientIP for 3h0m  10.96.0.10:80/TCP  0         -                 21        2
+              default/rebel-base  global                                                                   10.96.0.10:80/TCP  3         ne 67 %, we 33 %  21        2
 
             ne node n2: no global services
 
-            ne node n3: no answer: unix:/run/n3.sock: entity not found
+            ne node n3: no answer: unix:/run/n3.sock: no such file
         "#]].assert_eq(&listed.text());
         assert!(!listed.ok());
     }

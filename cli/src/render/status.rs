@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use tombolo_core::model::Policy;
+use tombolo_core::own::PeerState;
 use tombolo_core::report::{AgentStatus, ApiserverStatus};
 
 use super::{Columns, ago, count, or_dash};
@@ -116,7 +118,7 @@ fn peers(apiserver: &ApiserverStatus) -> String {
             peer.name.to_string(),
             or_dash(state.id.map(|id| id.to_string()).as_deref()),
             session(state.session).into(),
-            ago(state.silent_ms / 1000),
+            silent(state),
             counts.services.to_string(),
             counts.endpoints.to_string(),
             counts.nodes.to_string(),
@@ -125,6 +127,12 @@ fn peers(apiserver: &ApiserverStatus) -> String {
         ]);
     }
     format!("   🔌 {}:\n{}", count(apiserver.peers.len(), "peer", "peers"), table.text())
+}
+
+/// How long it is silent, and whether that is too long for a Service that names no time of its own.
+fn silent(state: &PeerState) -> String {
+    let age = if state.silent_ms == u64::MAX { "for good".into() } else { ago(state.silent_ms / 1000) };
+    if state.is_stale_for(&Policy::default()) { format!("{age}, stale") } else { age }
 }
 
 fn refused(apiserver: &ApiserverStatus) -> String {
@@ -146,7 +154,8 @@ fn faults(apiserver: &ApiserverStatus) -> String {
     if apiserver.faults.is_empty() {
         return String::new();
     }
-    let mut out = format!("   ⚠️  {} in the source:\n", count(apiserver.faults.len(), "fault", "faults"));
+    let faults = count(apiserver.faults.len(), "fault", "faults");
+    let mut out = format!("   ⚠️  {faults} in the source; what was there before, if good, stays:\n");
     for fault in &apiserver.faults {
         let _ = writeln!(out, "      {}: {}", fault.place, fault.message);
     }
@@ -312,32 +321,32 @@ mod tests {
         check(
             ClusterStatus { apiserver: Answer::Got(apiserver), ..good() },
             &expect![[r#"
-            🏝  ne (id 1)
-               ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
-               ✅ all 2 nodes are connected to all clusters
-                  NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
-                  n1    ebpf      yes     1s ago     1          6         4      5m0s
-                  n2    ebpf      yes     1s ago     1          6         4      5m0s
-               🔌 2 peers:
-                  PEER  ID  SESSION  SILENT  SERVICES  ENDPOINTS  NODES  REFUSED  DETAIL
-                  fc    3   ready    2s      1         2          2      0        -
-                  we    2   lost     2s      1         2          2      0        we.mesh.cilium.io:2379: connection refused
-               ⚠️  refused from fc: address-loopback (2), cluster-name (1)
-                  address-loopback: cilium/state/services/v1/fc/default/rebel-base: 127.0.0.1
-               ⚠️  1 fault in the source:
-                  base.yaml#2: spec.ports[0].port: many
-               ❌ 1 problem:
-                  peer we is lost: we.mesh.cilium.io:2379: connection refused
+                🏝  ne (id 1)
+                   ✅ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
+                   ✅ all 2 nodes are connected to all clusters
+                      NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                      n1    ebpf      yes     1s ago     1          6         4      5m0s
+                      n2    ebpf      yes     1s ago     1          6         4      5m0s
+                   🔌 2 peers:
+                      PEER  ID  SESSION  SILENT  SERVICES  ENDPOINTS  NODES  REFUSED  DETAIL
+                      fc    3   ready    2s      1         2          2      0        -
+                      we    2   lost     2s      1         2          2      0        we.mesh.cilium.io:2379: connection refused
+                   ⚠️  refused from fc: address-loopback (2), cluster-name (1)
+                      address-loopback: cilium/state/services/v1/fc/default/rebel-base: 127.0.0.1
+                   ⚠️  1 fault in the source; what was there before, if good, stays:
+                      base.yaml#2: spec.ports[0].port: many
+                   ❌ 1 problem:
+                      peer we is lost: we.mesh.cilium.io:2379: connection refused
 
-            ❌ 1 of 1 cluster not connected
-        "#]],
+                ❌ 1 of 1 cluster not connected
+            "#]],
         );
     }
 
     #[test]
     fn what_does_not_answer_is_reported() {
         let mut status = good();
-        status.apiserver = Answer::Failed("unix:/m/ne/run/apiserver.sock: entity not found".into());
+        status.apiserver = Answer::Failed("unix:/m/ne/run/apiserver.sock: no such file".into());
         status.agents.insert("n2".into(), Answer::Failed("unix:/m/ne/run/n2.sock: connection refused".into()));
         check(
             status,
@@ -349,7 +358,7 @@ mod tests {
                   n1    ebpf       yes     1s ago     1          6         4      5m0s
                   n2    no answer  -       -          -          -         -      -
                ❌ 2 problems:
-                  apiserver does not answer: unix:/m/ne/run/apiserver.sock: entity not found
+                  apiserver does not answer: unix:/m/ne/run/apiserver.sock: no such file
                   node n2: does not answer: unix:/m/ne/run/n2.sock: connection refused
 
             ❌ 1 of 1 cluster not connected
@@ -368,23 +377,22 @@ mod tests {
         check(
             ClusterStatus { apiserver: Answer::Got(first), agents, ..good() },
             &expect![[r#"
-            🏝  ne (id 1)
-               ❌ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
-               ❌ 1 of 1 node not connected to all clusters
-                  NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
-                  n1    ebpf      no      -          1          6         4      5m0s
-               🔌 1 peer:
-                  PEER  ID  SESSION  SILENT  SERVICES  ENDPOINTS  NODES  REFUSED  DETAIL
-                  fc    3   ready    2s      1         2          2      0        -
-               ❌ 5 problems:
-                  apiserver is not ready: source: not listed yet
-                  peer we is configured, but not known yet
-                  node n1: agent has not carried out its first complete plan
-                  node n1: peer fc is configured, but not known yet
-                  node n1: peer we is configured, but not known yet
+                🏝  ne (id 1)
+                   ❌ apiserver 0.1.0, up 5m12s, exports 1 service with 2 endpoints
+                   ❌ 1 of 1 node not connected to all clusters
+                      NODE  DATAPATH  SYNCED  HEARTBEAT  FRONTENDS  BACKENDS  PLANS  UP
+                      n1    ebpf      no      -          1          6         4      5m0s
+                   🔌 1 peer:
+                      PEER  ID  SESSION  SILENT  SERVICES  ENDPOINTS  NODES  REFUSED  DETAIL
+                      fc    3   ready    2s      1         2          2      0        -
+                   ❌ 4 problems:
+                      apiserver is not ready: source: not listed yet
+                      peer we is configured, but not known yet
+                      node n1: agent has not carried out its first complete plan
+                      node n1: peer fc is configured, but not known yet
 
-            ❌ 1 of 1 cluster not connected
-        "#]],
+                ❌ 1 of 1 cluster not connected
+            "#]],
         );
     }
 

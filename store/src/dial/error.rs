@@ -36,7 +36,7 @@ pub enum DialCause {
     #[error("no connection in time")]
     TimedOut,
     /// The network or the kernel refused.
-    #[error("{0}")]
+    #[error("{}", in_words(*.0))]
     Io(io::ErrorKind),
     /// Our own certificate files cannot be used.
     #[error("our TLS files: {0}")]
@@ -114,6 +114,11 @@ impl DialCause {
     pub(super) fn is_telling(&self) -> bool {
         !matches!(self, Self::TimedOut | Self::Io(_) | Self::Unresolved { .. })
     }
+}
+
+/// The standard library calls a socket that is not there an entity.
+fn in_words(kind: io::ErrorKind) -> String {
+    if kind == io::ErrorKind::NotFound { "no such file".into() } else { kind.to_string() }
 }
 
 fn theirs(fault: &CertificateError, server_name: &str) -> CertificateFault {
