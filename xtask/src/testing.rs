@@ -24,8 +24,8 @@ const STEPS: [Step; 12] = [
     ("unit", unit),
     ("ebpf", ebpf::check),
     ("bench", bench::smoke),
-    ("kernels", kernels::step),
     ("e2e", end_to_end),
+    ("kernels", kernels::step),
 ];
 
 /// cargo-deny, pinned.
