@@ -11,9 +11,11 @@ mod udp;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Parser;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,7 +63,7 @@ fn main() -> Result<()> {
 async fn fly(args: Args) -> Result<()> {
     let mut term = signal(SignalKind::terminate()).context("handle SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("handle SIGINT")?;
-    let mut printer = Printer { summary: args.summary.then(Tally::default) };
+    let printer = Printer::start(args.summary)?;
     let asker = Arc::new(Asker::new(&args));
     // Bounded by the schedule itself: a request lives for at most one timeout.
     let mut requests = JoinSet::new();
@@ -79,11 +81,11 @@ async fn fly(args: Args) -> Result<()> {
                 requests.spawn(request(Arc::clone(&asker), due, target, args.timeout_ms));
                 n += 1;
             }
-            Some(answer) = requests.join_next(), if !requests.is_empty() => printer.take(&answer?)?,
+            Some(answer) = requests.join_next(), if !requests.is_empty() => printer.take(answer?)?,
         }
     }
     while let Some(answer) = requests.join_next().await {
-        printer.take(&answer?)?;
+        printer.take(answer?)?;
     }
     printer.finish()
 }
@@ -164,24 +166,42 @@ fn expect_source(source: SocketAddr, target: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Lines, or sums at the end.
+/// Answers that may wait for the disk: minutes of load.
+const UNWRITTEN: usize = 65_536;
+
+/// Lines, or sums at the end. A thread of its own writes them: a disk that keeps a write waiting must not keep requests.
 struct Printer {
-    summary: Option<Tally>,
+    answers: SyncSender<Answer>,
+    thread: JoinHandle<Result<()>>,
 }
 
 impl Printer {
-    fn take(&mut self, answer: &Answer) -> Result<()> {
-        match &mut self.summary {
-            Some(tally) => tally.add(Tally::of([answer])),
-            None => writeln!(io::stdout().lock(), "{}", serde_json::to_string(answer)?)?,
-        }
-        Ok(())
+    fn start(summary: bool) -> Result<Self> {
+        let (answers, queue) = sync_channel(UNWRITTEN);
+        let print = move || if summary { sum_up(&queue) } else { list(&queue) };
+        let thread = std::thread::Builder::new().name("printer".into()).spawn(print).context("start the printer")?;
+        Ok(Self { answers, thread })
+    }
+
+    fn take(&self, answer: Answer) -> Result<()> {
+        self.answers.send(answer).context("the printer ended")
     }
 
     fn finish(self) -> Result<()> {
-        if let Some(tally) = self.summary {
-            writeln!(io::stdout().lock(), "{}", serde_json::to_string(&tally)?)?;
-        }
-        Ok(())
+        drop(self.answers);
+        self.thread.join().map_err(|_| anyhow!("the printer panicked"))?
     }
+}
+
+fn list(queue: &Receiver<Answer>) -> Result<()> {
+    for answer in queue {
+        writeln!(io::stdout().lock(), "{}", serde_json::to_string(&answer)?)?;
+    }
+    Ok(())
+}
+
+fn sum_up(queue: &Receiver<Answer>) -> Result<()> {
+    let mut tally = Tally::default();
+    queue.iter().for_each(|answer| tally.add(Tally::of([&answer])));
+    Ok(writeln!(io::stdout().lock(), "{}", serde_json::to_string(&tally)?)?)
 }
