@@ -5,6 +5,7 @@
 mod admission;
 mod clients;
 mod faults;
+mod flows;
 mod ground;
 mod harness;
 mod identity;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         clients::CASES,
         sockets::CASES,
         life::CASES,
+        flows::CASES,
         faults::CASES,
         silence::CASES,
         admission::CASES,
