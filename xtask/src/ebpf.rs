@@ -4,6 +4,7 @@
 //! library source (a compiler and `core` of one version), and bpf-linker on the LLVM of that compiler. With the same
 //! versions the object is the same to the byte, wherever it is made: paths are remapped.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -191,9 +192,31 @@ fn packages() -> Result<()> {
     apt(&[&["install", "-y", "-qq", "--no-install-recommends"], &missing[..]].concat()).with_context(how)
 }
 
-/// Takes the DWARF out and leaves BTF in.
+/// Takes the DWARF out and leaves BTF in. Names of functions that are not inlined lose what cargo makes of the path of
+/// this repository, or each folder would give another object.
 fn strip(from: &Path, to: &Path) -> Result<()> {
-    run(strip_command()?.arg("-g").arg(from).arg(to))
+    let mut command = strip_command()?;
+    for name in mangled(&fs::read(from)?) {
+        command.arg(format!("--redefine-sym={name}={}", without_path(&name)));
+    }
+    run(command.arg("-g").arg(from).arg(to))
+}
+
+/// The crate of the programs, as Rust's mangling writes it (the v0 scheme: a disambiguator, then length and name).
+const CRATE: &str = "_11tombolo_bpf";
+
+/// The names of the programs' own functions in an object's table of strings.
+fn mangled(object: &[u8]) -> BTreeSet<String> {
+    let texts = object.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok());
+    texts.filter(|text| text.starts_with("_RNv") && text.contains(CRATE)).map(str::to_owned).collect()
+}
+
+/// A mangled name without its crate's disambiguator.
+fn without_path(name: &str) -> String {
+    match name.split_once(CRATE).map(|(head, tail)| (head.rfind("Cs"), head, tail)) {
+        Some((Some(at), head, tail)) => format!("{}C{}{tail}", &head[..at], &CRATE[1..]),
+        _ => name.to_owned(),
+    }
 }
 
 /// The objcopy that comes with this repository's own Rust toolchain; it knows eBPF, which binutils' does not.
