@@ -15,11 +15,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tombolo-ebpf-layout", &[]),
     ("tombolo-wire", &["tombolo-core"]),
     ("tombolo-source", &["tombolo-core"]),
+    ("tombolo-kube", &["tombolo-source", "tombolo-core"]),
     ("tombolo-store", &["tombolo-core", "tombolo-wire", "tombolo-certs"]),
     ("tombolo-ebpf", &["tombolo-core", "tombolo-ebpf-layout"]),
-    ("tombolo-apiserver", &["tombolo-store", "tombolo-source", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
+    (
+        "tombolo-apiserver",
+        &["tombolo-store", "tombolo-kube", "tombolo-source", "tombolo-wire", "tombolo-certs", "tombolo-core"],
+    ),
     ("tombolo-agent", &["tombolo-store", "tombolo-ebpf", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
-    ("tombolo-cli", &["tombolo-source", "tombolo-store", "tombolo-wire", "tombolo-certs", "tombolo-core"]),
+    (
+        "tombolo-cli",
+        &["tombolo-kube", "tombolo-source", "tombolo-store", "tombolo-wire", "tombolo-certs", "tombolo-core"],
+    ),
     ("tombolo-testkit", &["tombolo-core"]),
     ("tombolo-bench", &["tombolo-ebpf", "tombolo-core"]),
     (
