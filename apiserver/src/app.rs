@@ -14,7 +14,7 @@ use tombolo_core::export::ExporterConfig;
 use tombolo_core::own::{OwnKey, OwnRecord};
 use tombolo_source::directory;
 use tombolo_store::listen::Listener;
-use tombolo_store::users::Others;
+use tombolo_store::users::{Others, PeerUsers, UsersKeeper, UsersState};
 use tombolo_store::{Writer, WriterSpec};
 use tombolo_wire::cilium::{self, key};
 use tombolo_wire::own;
@@ -28,9 +28,8 @@ use crate::fatal::Fatal;
 use crate::metrics::Metrics;
 use crate::mirror::files::PeerFiles;
 use crate::mirror::{Mirror, MirrorConfig};
-use crate::users::PeerUsers;
 use crate::view::Views;
-use crate::{admin, clock, earlier, health, peers_dir, scopes, users};
+use crate::{admin, clock, earlier, health, peers_dir, scopes};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -75,9 +74,13 @@ async fn end(tasks: &TaskTracker) {
 /// users anybody with a certificate may read and write everything; and what was left is read before it is written anew.
 async fn begin(config: &Config, views: Views, tasks: &TaskTracker, cancel: &CancellationToken, fatal: &Fatal) {
     let mut names = peers_dir::configured(&config.peers_dir, &config.cluster);
-    let (users_state, users_seen) = watch::channel(users::UsersState::Unknown);
-    let wanted = PeerUsers { peers: names.clone(), others: Others::Kept };
-    users::ensure(&config.store, &config.cluster, &wanted, &users_state, cancel).await;
+    let (told, users_seen) = watch::channel(UsersState::Unknown);
+    let users = UsersKeeper { store: config.store.clone(), cluster: config.cluster.clone(), state: told };
+    let known = PeerUsers { peers: names.clone(), others: Others::Kept };
+    tokio::select! {
+        () = users.ensure(&known) => {}
+        () = cancel.cancelled() => return,
+    }
     let earlier = earlier::read(&config.store, tasks, cancel).await;
     if cancel.is_cancelled() {
         return;
@@ -86,14 +89,7 @@ async fn begin(config: &Config, views: Views, tasks: &TaskTracker, cancel: &Canc
     let shared = Arc::new(ArcSwap::from_pointee(names.clone()));
     let writer = Writer::start(writer_spec(config, Arc::clone(&shared)), tasks, cancel.clone());
     let (wanted, wanted_seen) = watch::channel(PeerUsers { peers: names, others: Others::Kept });
-    let follow = users::follow(
-        config.store.clone(),
-        config.cluster.clone(),
-        wanted_seen,
-        writer.subscribe(),
-        users_state,
-        cancel.clone(),
-    );
+    let follow = users.keep(wanted_seen, writer.subscribe());
     tasks.spawn(fatal.clone().watch("users", cancel.clone(), follow).instrument(info_span!("users")));
     let ended = writer.clone();
     let writes = async move { ended.ended().await };

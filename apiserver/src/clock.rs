@@ -1,6 +1,5 @@
 //! The only place of this crate that reads a clock.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,11 +25,4 @@ pub(crate) async fn sleep_until(at: Option<Millis>) {
 #[expect(clippy::disallowed_methods, reason = "this is the crate's clock.rs")]
 pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Between half and all of a pause, so that many who wait do not come back at once.
-pub(crate) fn jitter(pause: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish();
-    let share = u32::try_from(random % 512).unwrap_or(0) + 512;
-    pause * share / 1024
 }

@@ -14,7 +14,7 @@ use tombolo_core::id::{ClusterName, Epoch, Millis};
 use tombolo_core::object::SourceEvent;
 use tombolo_core::own::{ClusterInfo, OwnKey, OwnRecord};
 use tombolo_core::report::{ApiserverStatus, FaultReport};
-use tombolo_store::users::Others;
+use tombolo_store::users::{Others, PeerUsers, UsersState};
 use tombolo_store::{SessionEvent, SessionSpec, StoreConfig, Surplus, Watch, Writer, WriterStatus, session};
 use tombolo_wire::cilium::key::{self, Kind};
 use tombolo_wire::etcd_config::EtcdConfig;
@@ -29,7 +29,6 @@ use crate::mirror::files::FileChange;
 use crate::mirror::{Command, Mirror, Plan};
 use crate::peers_dir::PeersNews;
 use crate::scopes::{self, SharedPeers};
-use crate::users::{PeerUsers, UsersState};
 use crate::view::{View, Views};
 use crate::writes::Write;
 
@@ -383,8 +382,8 @@ impl Driver {
             let why: String = faults.values().map(|problem| format!(": {problem}")).collect();
             blockers.push(format!("peers directory: not read{why}"));
         }
-        if let UsersState::Failing(why) = &*self.outlets.users_state.borrow() {
-            blockers.push(format!("store users: {why}"));
+        if let UsersState::Failed(error) = &*self.outlets.users_state.borrow() {
+            blockers.push(error.to_string());
         }
         if !writer.connected {
             let why = writer.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

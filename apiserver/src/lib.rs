@@ -15,7 +15,6 @@ pub mod metrics;
 pub mod mirror;
 pub mod peers_dir;
 pub mod scopes;
-pub mod users;
 pub mod view;
 pub mod writes;
 

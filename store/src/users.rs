@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use etcd_client::{AuthClient, Permission, PermissionType, RoleRevokePermissionOptions, UserAddOptions};
 use tombolo_core::id::ClusterName;
 
-pub use self::keep::{UsersSpec, UsersState, keep_users};
+pub use self::keep::{PeerUsers, UsersKeeper, UsersState};
 use self::roles::{Access, Grant, Step, Users};
 use crate::config::StoreConfig;
 use crate::session::SessionError;

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tombolo_core::id::{ClusterName, Epoch};
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{info, warn};
 
 use super::{Others, UsersError, bootstrap_users};
 use crate::clock;
@@ -17,20 +15,16 @@ use crate::writer::WriterStatus;
 
 /// All is verified this often, whatever happens.
 const VERIFY: Duration = Duration::from_secs(60);
-/// The waits after a failure, between half of it and all.
-const RETRY_MS: u64 = 1_000;
+/// The waits after a failure: doubled from the first up to the second, each between half of it and all.
+const RETRY_MS: (u64, u64) = (250, 10_000);
 
-/// Whose users to keep.
-#[derive(Clone, Debug)]
-pub struct UsersSpec {
-    /// The own store, with the certificate `admin-<cluster>`.
-    pub store: StoreConfig,
-    /// The own cluster.
-    pub cluster: ClusterName,
-    /// The configured peers.
-    pub peers: watch::Receiver<BTreeSet<ClusterName>>,
-    /// The writer of the same store: a reconnect of it may mean that the store was emptied.
-    pub writer: watch::Receiver<WriterStatus>,
+/// Whose users there should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerUsers {
+    /// The peers.
+    pub peers: BTreeSet<ClusterName>,
+    /// What becomes of other peers' users: before the configured peers were read, nobody knows who is none.
+    pub others: Others,
 }
 
 /// Where the users stand.
@@ -45,46 +39,58 @@ pub enum UsersState {
     Failed(UsersError),
 }
 
-/// Keeps the users right until `cancel` is cancelled.
-pub fn keep_users(spec: UsersSpec, tasks: &TaskTracker, cancel: CancellationToken) -> watch::Receiver<UsersState> {
-    let (tx, rx) = watch::channel(UsersState::Unknown);
-    tasks.spawn(
-        async move {
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = run(spec, &tx) => {}
-            }
-        }
-        .instrument(info_span!("users")),
-    );
-    rx
+/// The users of one store, whose state a channel tells.
+#[derive(Debug)]
+pub struct UsersKeeper {
+    /// The own store, with the certificate `admin-<cluster>`.
+    pub store: StoreConfig,
+    /// The own cluster.
+    pub cluster: ClusterName,
+    /// Where the users stand.
+    pub state: watch::Sender<UsersState>,
 }
 
-async fn run(mut spec: UsersSpec, tx: &watch::Sender<UsersState>) {
-    let mut random = Random::new(clock::seed());
-    loop {
-        let life = life(&spec.writer);
-        let peers = spec.peers.borrow_and_update().clone();
-        let wait = match bootstrap_users(&spec.store, &spec.cluster, &peers, Others::Removed).await {
-            Ok(steps) => {
-                if !steps.is_empty() {
-                    info!(steps = steps.join("; "), "users and roles changed");
+impl UsersKeeper {
+    /// Makes the users right, trying until it works.
+    pub async fn ensure(&self, wanted: &PeerUsers) {
+        let mut random = Random::new(clock::seed());
+        let mut pause = RETRY_MS.0;
+        loop {
+            match bootstrap_users(&self.store, &self.cluster, &wanted.peers, wanted.others).await {
+                Ok(steps) => {
+                    if !steps.is_empty() {
+                        info!(steps = steps.join("; "), "users and roles changed");
+                    }
+                    self.state.send_replace(UsersState::Ready);
+                    return;
                 }
-                tx.send_replace(UsersState::Ready);
-                VERIFY
-            }
-            Err(error) => {
-                let failed = UsersState::Failed(error.clone());
-                if tx.send_replace(failed.clone()) != failed {
-                    warn!(%error, "users and roles are not as they should be");
+                Err(error) => {
+                    let failed = UsersState::Failed(error.clone());
+                    if self.state.send_replace(failed.clone()) != failed {
+                        warn!(%error, "users and roles are not as they should be");
+                    }
                 }
-                Duration::from_millis(RETRY_MS / 2 + random.below(RETRY_MS / 2 + 1))
             }
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = changed(&mut spec.peers) => {}
-            () = reconnected(&mut spec.writer, life) => {}
+            tokio::time::sleep(Duration::from_millis(pause / 2 + random.below(pause / 2 + 1))).await;
+            pause = (pause * 2).min(RETRY_MS.1);
+        }
+    }
+
+    /// Keeps them right, for ever: as `wanted` changes, and when the same store's writer was connected anew, which may
+    /// mean that the store was emptied.
+    pub async fn keep(self, mut wanted: watch::Receiver<PeerUsers>, mut writer: watch::Receiver<WriterStatus>) {
+        loop {
+            let life = life(&writer);
+            let now = wanted.borrow_and_update().clone();
+            tokio::select! {
+                () = self.ensure(&now) => {}
+                () = changed(&mut wanted) => continue,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(VERIFY) => {}
+                () = changed(&mut wanted) => {}
+                () = reconnected(&mut writer, life) => {}
+            }
         }
     }
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use etcd_client::{Client, PutOptions};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::task::JoinSet;
 use tombolo_core::id::{ClusterName, Epoch};
-use tombolo_store::users::{Others, UsersSpec, UsersState, keep_users};
+use tombolo_store::users::{Others, PeerUsers, UsersKeeper, UsersState};
 use tombolo_store::{SessionError, SessionEvent, SessionSpec, Watch, WriterStatus, bootstrap_users};
 
 use crate::support::{Etcd, Life, Mirror, until, until_event};
@@ -115,16 +114,17 @@ fn lost(event: SessionEvent) -> Option<SessionError> {
 #[tokio::test(flavor = "multi_thread")]
 async fn users_follow_peers_and_come_back_after_the_store_was_emptied() {
     let Some(mut etcd) = Etcd::start().await else { return };
-    let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let _stop = cancel.clone().drop_guard();
-    let (peers_tx, peers_rx) = watch::channel(peers(&[]));
+    let wanted = |names: &[&str]| PeerUsers { peers: peers(names), others: Others::Removed };
+    let (wanted_tx, wanted_rx) = watch::channel(wanted(&[]));
     let (writer_tx, writer_rx) =
         watch::channel(WriterStatus { connected: true, epoch: Epoch(1), ..Default::default() });
-    let spec = UsersSpec { store: etcd.store("admin"), cluster: name("we"), peers: peers_rx, writer: writer_rx };
-    let mut state = keep_users(spec, &tasks, cancel);
+    let (told, mut state) = watch::channel(UsersState::Unknown);
+    let keeper = UsersKeeper { store: etcd.store("admin"), cluster: name("we"), state: told };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keeper.keep(wanted_rx, writer_rx));
     state.wait_for(|s| *s == UsersState::Ready).await.unwrap();
 
-    peers_tx.send_replace(peers(&["ne"]));
+    wanted_tx.send_replace(wanted(&["ne"]));
     let ne = etcd.client("remote-ne").await;
     until("ne may read", async || ne.kv_client().get("cilium/.heartbeat", None).await.is_ok()).await;
 
