@@ -8,6 +8,7 @@ mod demo;
 mod ebpf;
 mod etcd;
 mod kernels;
+mod manifests;
 mod setup;
 mod shell;
 mod testing;
@@ -49,6 +50,12 @@ enum Task {
     Arrows,
     /// Checks paths and text: file sizes, words, unsafe, clocks, links.
     Tidy,
+    /// Writes what is generated under manifests/: the definitions of the custom resources.
+    Manifests {
+        /// Changes nothing, and fails where a file is not as it would be written.
+        #[arg(long)]
+        check: bool,
+    },
     /// Builds the eBPF object, or compares it with the committed one.
     Ebpf {
         /// What to do with it.
@@ -97,6 +104,8 @@ fn run(task: Task) -> Result<()> {
         Task::Test { only } => testing::test(&root, &only),
         Task::Arrows => arrows::check(&root),
         Task::Tidy => tidy::check(&root),
+        Task::Manifests { check: false } => manifests::write(&root),
+        Task::Manifests { check: true } => manifests::check(&root),
         Task::Ebpf { action: EbpfAction::Build } => ebpf::build(&root),
         Task::Ebpf { action: EbpfAction::Check } => ebpf::check(&root),
         Task::Kernels { only } => kernels::kernels(&root, &only),

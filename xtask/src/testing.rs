@@ -8,12 +8,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{cargo, on_path, run, tools};
-use crate::{arrows, bench, demo, ebpf, etcd, kernels, setup, tidy};
+use crate::{arrows, bench, demo, ebpf, etcd, kernels, manifests, setup, tidy};
 
 /// A named step.
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     ("setup", |root| setup::everything(root).map(|report| print!("{report}"))),
     ("tidy", tidy::check),
     ("arrows", arrows::check),
@@ -21,6 +21,7 @@ const STEPS: [Step; 12] = [
     ("xtask", |root| run(cargo(root).args(["test", "--quiet", "--package", "xtask"]))),
     ("deny", deny),
     ("clippy", clippy),
+    ("manifests", manifests::check),
     ("unit", unit),
     ("ebpf", ebpf::check),
     ("bench", bench::smoke),
@@ -49,7 +50,7 @@ pub(crate) fn test(root: &Path, only: &[String]) -> Result<()> {
     }
     println!("\n=== summary");
     for (name, ok, seconds) in &rows {
-        println!("{:<8} {:<6} {seconds:>4} s", name, if *ok { "ok" } else { "FAILED" });
+        println!("{:<9} {:<6} {seconds:>4} s", name, if *ok { "ok" } else { "FAILED" });
     }
     let failed = rows.iter().filter(|(_, ok, _)| !ok).count();
     println!("{} passed, {failed} failed", rows.len() - failed);
