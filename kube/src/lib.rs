@@ -3,4 +3,9 @@
 //! The only crate that knows the `kube` library. It decides nothing: objects are reduced to `tombolo_core::object`'s
 //! values as they arrive, and what is written is computed by others.
 
+pub mod apply;
+pub mod client;
+pub mod objects;
 pub mod resources;
+
+pub use kube::Client;

@@ -9,7 +9,7 @@ mod shape;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Options;
 use tombolo_core::object::Object;
 
@@ -56,6 +56,18 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         }
     }
     Ok(manifest)
+}
+
+/// Reads every document of a stream as one shape, each with the line it begins on, counted from 1: for who passes
+/// objects on instead of reading what the mesh uses of them.
+pub fn each<T: DeserializeOwned>(text: &str) -> Result<Vec<(usize, T)>, ManifestError> {
+    let read = |(index, (first_line, document)): (usize, (usize, &str))| {
+        let blank = document.lines().take_while(|line| line.trim().is_empty() || line.starts_with('#')).count();
+        let value = serde_saphyr::from_str_with_options(document, options());
+        let value = value.map_err(|error| place::locate(index + 1, first_line, document, &error))?;
+        Ok((first_line + blank + 1, value))
+    };
+    documents(text).into_iter().enumerate().map(read).collect()
 }
 
 /// Splits a stream at its document markers, which YAML lets stand at a line's start only; documents without content
