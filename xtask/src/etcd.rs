@@ -4,14 +4,18 @@
 //! 3.6.5 and everything tried before to allow it. So one that is older than those is used only as the last resort and
 //! with a warning. Ours is built from etcd's own Go module by `e2e-multicluster/etcd`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
+use crate::go::{Module, Provided};
 use crate::setup::apt_install;
-use crate::shell::{command, on_path, read, run, tools};
+use crate::shell::{on_path, read};
+
+/// Ours.
+pub(crate) const MODULE: Module =
+    Module { name: "etcd", folder: "e2e-multicluster/etcd", tags: "", set: &[], takes: "about a minute" };
 
 /// An etcd and its version.
 pub(crate) struct Etcd {
@@ -61,26 +65,10 @@ fn identify(binary: &Path) -> Option<Etcd> {
 }
 
 fn build(root: &Path) -> Result<Etcd> {
-    let source = root.join("e2e-multicluster/etcd");
-    let binary = tools(root).join("etcd");
-    let stamp = tools(root).join("etcd.stamp");
-    let wanted = ["main.go", "go.mod", "go.sum"]
-        .iter()
-        .map(|file| fs::read_to_string(source.join(file)).with_context(|| format!("{file} of the etcd module")))
-        .collect::<Result<String>>()?;
-    if fs::read_to_string(&stamp).is_ok_and(|built| built == wanted)
-        && let Some(found) = identify(&binary)
-    {
-        return Ok(found);
+    match MODULE.provide(root)? {
+        Provided::Built(binary) => identify(&binary).context("the etcd just built does not say its version"),
+        Provided::NoGo(why) => bail!("etcd cannot be built: {why}"),
     }
-    on_path("go").context("Go is not installed, so etcd cannot be built")?;
-    println!("building etcd from e2e-multicluster/etcd (once, about a minute)");
-    fs::create_dir_all(tools(root))?;
-    let mut go = command(root, "go");
-    go.current_dir(&source).env("CGO_ENABLED", "0");
-    run(go.args(["build", "-p", "2", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(&binary).arg("."))?;
-    fs::write(stamp, wanted)?;
-    identify(&binary).context("the etcd just built does not say its version")
 }
 
 fn debian(root: &Path, why: &anyhow::Error) -> Result<Etcd> {

@@ -7,7 +7,9 @@ mod bench;
 mod demo;
 mod ebpf;
 mod etcd;
+mod go;
 mod kernels;
+mod kubekit;
 mod manifests;
 mod setup;
 mod shell;
@@ -31,7 +33,7 @@ struct Cli {
 enum Task {
     /// Puts in place what a build needs (protoc), and with --all what the tests and the demo need too.
     Setup {
-        /// Also etcd and the system's packages for tests and demo.
+        /// Also etcd, the Kubernetes test cluster and the system's packages for tests and demo.
         #[arg(long)]
         all: bool,
     },

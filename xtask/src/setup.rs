@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::shell::{command, is_root, on_path, run, tools};
-use crate::{etcd, shell};
+use crate::{etcd, kubekit, shell};
 
 /// Programs that tests and demo call, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("nsenter", "util-linux"), ("curl", "curl"), ("openssl", "openssl")];
+const PROGRAMS: [(&str, &str); 5] =
+    [("ip", "iproute2"), ("nsenter", "util-linux"), ("curl", "curl"), ("openssl", "openssl"), ("nft", "nftables")];
 
 /// What every build needs: protoc for etcd-client's build script, out of a crate, with its include folder.
 pub(crate) fn build_tools(root: &Path) -> Result<()> {
@@ -33,6 +33,10 @@ pub(crate) fn everything(root: &Path) -> Result<String> {
     writeln!(report, "protoc   target/tools/protoc")?;
     let etcd = etcd::provide(root)?;
     writeln!(report, "etcd     {} ({})", etcd.binary.display(), etcd.version)?;
+    match kubekit::provide(root)? {
+        Some(binary) => writeln!(report, "kubekit  {}", binary.display())?,
+        None => writeln!(report, "kubekit  none: no tests with a Kubernetes API server")?,
+    }
     let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| on_path(program).is_none()).collect();
     if !missing.is_empty() {
         let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
