@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiResource, Scope, pinned_kind};
 use kube::{Client, Error};
@@ -229,6 +231,19 @@ impl Objects {
             WatchEvent::Bookmark(mark) => Ok(Change::Reached(mark.metadata.resource_version)),
             WatchEvent::Error(status) => Err(status.into()),
         }))
+    }
+
+    /// Posts to a subresource of an object, such as the `binding` of a Pod or the `token` of a service account, and
+    /// gives what the server answers.
+    pub async fn post(&self, name: &ObjectName, subresource: &str, body: &Value) -> Result<Value, ObjectError> {
+        let api = self.one(name).await?;
+        Ok(api.create_subresource(subresource, &name.name, &PostParams::default(), body).await?)
+    }
+
+    /// What the server answers at a path, such as `/readyz`, as text.
+    pub async fn text(&self, path: &str) -> Result<String, ObjectError> {
+        let request = http::Request::get(path).body(Vec::new()).map_err(Error::HttpError)?;
+        Ok(self.client.request_text(request).await?)
     }
 
     /// The name with `default` as the namespace where a kind needs one and none is given.
