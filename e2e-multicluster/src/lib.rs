@@ -6,10 +6,12 @@
 //! Everything that is made is named after the [`run`], so that it can be found and undone by anybody, at any time.
 
 pub mod answers;
+pub mod cases;
 pub mod clock;
 pub mod cluster;
 pub mod dns;
 pub mod etcd;
+pub mod kube;
 pub mod load;
 pub mod manifest;
 pub mod mesh;

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use tombolo_core::id::Family;
 
+use crate::netns;
 use crate::run::Run;
 
 /// An address of each family.
@@ -129,6 +130,11 @@ impl Site {
 /// What all IPv6 addresses begin with.
 const ULA: u16 = 0xfd7b;
 
+/// A node as its pods see it, on every link the same.
+const GATEWAY_V4: &str = "169.254.1.1";
+/// The same by IPv6.
+const GATEWAY_V6: &str = "fe80::1";
+
 /// The part of a site's IPv6 range that services have; pods have the parts of their nodes' numbers, at most 255.
 const SERVICES: u16 = 0x5e00;
 
@@ -159,6 +165,58 @@ pub fn build(run: &Run, clusters: &[(&str, u8)], nodes: u8) -> Result<Vec<Site>>
 /// `ip` fails.
 pub fn add_pod(node: &Node, pod: Dual) -> Result<()> {
     let script = format!("addr replace {}/32 dev lo\naddr replace {}/128 dev lo nodad\n", pod.v4, pod.v6);
+    batch(Some(&node.place.netns), &script)
+}
+
+/// Makes a place of its own for a node's n-th pod: a namespace with the pod's addresses, joined to its node's. All that
+/// it sends goes to the node, which forwards what it has a route for and nothing else.
+///
+/// # Errors
+/// `ip` fails.
+pub fn build_pod(node: &Node, n: u8, netns: &str) -> Result<Place> {
+    let (address, port) = (node.pod(n), format!("pod{n}"));
+    batch(None, &format!("netns add {netns}\n"))?;
+    let [v4, v6] = address.both();
+    let outside = format!(
+        "link add {port} type veth peer name eth0 netns {netns}\n\
+         addr add {GATEWAY_V4}/32 dev {port}\naddr add {GATEWAY_V6}/64 dev {port} nodad\nlink set {port} up\n\
+         route add {v4}/32 dev {port}\nroute add {v6}/128 dev {port}\n"
+    );
+    batch(Some(&node.place.netns), &outside)?;
+    let inside = format!(
+        "link set lo up\naddr add {v4}/32 dev eth0\naddr add {v6}/128 dev eth0 nodad\nlink set eth0 up\n\
+         route add {GATEWAY_V4} dev eth0\nroute add default via {GATEWAY_V4} dev eth0\n\
+         route add default via {GATEWAY_V6} dev eth0\n"
+    );
+    batch(Some(netns), &inside)?;
+    let (cgroup, fabric) = (node.place.cgroup.clone(), node.place.netns.clone());
+    Ok(Place { netns: netns.to_owned(), cgroup, address, fabric, port })
+}
+
+/// Removes a namespace, and with it its links.
+///
+/// # Errors
+/// `ip` fails.
+pub fn remove_netns(netns: &str) -> Result<()> {
+    batch(None, &format!("netns del {netns}\n"))
+}
+
+/// Lets a node forward what its pods send, and leads what it sends itself to a service's address to where it can be
+/// translated: a bridge without ports, from which nothing ever leaves.
+///
+/// # Errors
+/// `ip` fails, or the kernel's switches cannot be set.
+pub fn let_forward(site: &Site, node: &Node) -> Result<()> {
+    netns::inside(&node.place.netns, || {
+        for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            std::fs::write(format!("/proc/sys/net/{switch}"), "1").with_context(|| format!("set {switch}"))?;
+        }
+        Ok(())
+    })?;
+    let mut script = String::from("link add services type bridge\nlink set services up\n");
+    for (range, source) in site.service_ranges().into_iter().zip(node.place.address.both()) {
+        append(&mut script, &format!("route add {range} dev services src {source}"));
+    }
     batch(Some(&node.place.netns), &script)
 }
 

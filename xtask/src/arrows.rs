@@ -31,7 +31,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tombolo-bench", &["tombolo-ebpf", "tombolo-core"]),
     (
         "tombolo-e2e",
-        &["tombolo-bench", "tombolo-store", "tombolo-ebpf", "tombolo-wire", "tombolo-certs", "tombolo-core"],
+        &[
+            "tombolo-bench",
+            "tombolo-kube",
+            "tombolo-store",
+            "tombolo-ebpf",
+            "tombolo-wire",
+            "tombolo-certs",
+            "tombolo-core",
+        ],
     ),
     ("xtask", &[]),
 ];

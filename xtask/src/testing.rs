@@ -8,12 +8,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::shell::{cargo, on_path, run, tools};
-use crate::{arrows, bench, demo, ebpf, etcd, kernels, manifests, setup, tidy};
+use crate::{arrows, bench, demo, ebpf, etcd, kernels, kubekit, manifests, setup, tidy};
 
 /// A named step.
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     ("setup", |root| setup::everything(root).map(|report| print!("{report}"))),
     ("tidy", tidy::check),
     ("arrows", arrows::check),
@@ -26,6 +26,7 @@ const STEPS: [Step; 13] = [
     ("ebpf", ebpf::check),
     ("bench", bench::smoke),
     ("e2e", end_to_end),
+    ("kube", on_kubernetes),
     ("kernels", kernels::step),
 ];
 
@@ -74,8 +75,18 @@ fn unit(root: &Path) -> Result<()> {
 fn end_to_end(root: &Path) -> Result<()> {
     let binaries = demo::build(root, "dev")?;
     let mut test = cargo(root);
-    test.args(["test", "--no-fail-fast", "--package", "tombolo-e2e"]).env("TOMBOLO_BIN_DIR", binaries);
+    let parts = ["--lib", "--bins", "--test", "e2e"];
+    test.args(["test", "--no-fail-fast", "--package", "tombolo-e2e"]).args(parts).env("TOMBOLO_BIN_DIR", binaries);
     run(test.env("TOMBOLO_ETCD", etcd::provide(root)?.binary))
+}
+
+/// The cases with real API servers.
+fn on_kubernetes(root: &Path) -> Result<()> {
+    let Some(kubekit) = kubekit::provide(root)? else { return Ok(()) };
+    let binaries = demo::build(root, "dev")?;
+    let mut test = cargo(root);
+    test.args(["test", "--package", "tombolo-e2e", "--test", "kube"]).env("TOMBOLO_BIN_DIR", binaries);
+    run(test.env("TOMBOLO_KUBEKIT", kubekit).env("TOMBOLO_ETCD", etcd::provide(root)?.binary))
 }
 
 /// Bans, licences and sources. Advisories need a database from the network, so they are not part of this.

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use tombolo_e2e::cases::Choice;
 use tombolo_e2e::clock::Seen;
 use tombolo_e2e::cluster::{Cluster, Datapath};
 use tombolo_e2e::mesh::{DEMO, Mesh, Plan};
-use tombolo_e2e::{clock, needs, run, story};
+use tombolo_e2e::{cases, clock, needs, story};
 use tombolo_ebpf::Census;
 
 /// One end-to-end test.
@@ -35,58 +36,39 @@ pub(crate) fn janitor() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_demo"))
 }
 
-/// Which cases to run, from the command line; flags of the usual harness are accepted and ignored.
+/// The cases of this program, and the mesh that some of them share.
 pub(crate) struct Harness {
-    parts: Vec<String>,
-    list: bool,
+    choice: Choice,
     shared: Option<Mesh>,
 }
 
 impl Harness {
     pub(crate) fn from_arguments() -> Self {
-        let all: Vec<String> = std::env::args().skip(1).collect();
-        let list = all.iter().any(|a| a == "--list");
-        Self { parts: all.into_iter().filter(|a| !a.starts_with("--")).collect(), list, shared: None }
+        Self { choice: Choice::from_arguments(), shared: None }
     }
 
     pub(crate) fn run(mut self, cases: &[Case]) -> ExitCode {
-        let chosen = |case: &&Case| self.parts.is_empty() || self.parts.iter().any(|part| case.name.contains(part));
-        let chosen: Vec<_> = cases.iter().filter(chosen).collect();
-        if self.list {
+        let chosen: Vec<_> = cases.iter().filter(|case| self.choice.has(case.name)).collect();
+        if self.choice.list {
             chosen.iter().for_each(|case| story::say(&format!("{}: test", case.name)));
             return ExitCode::SUCCESS;
         }
-        if let Some(verdict) = unable(chosen.len()) {
-            return verdict;
+        match cases::prepare(chosen.len(), &needs::missing_here()) {
+            Ok(None) => {}
+            Ok(Some(verdict)) => return verdict,
+            Err(error) => {
+                story::fail(&error);
+                return ExitCode::FAILURE;
+            }
         }
-        let ready = clock::heed_signals().and_then(|()| run::sweep_all(run::AlsoKept::No));
-        if let Err(error) = ready {
-            story::fail(&error);
-            return ExitCode::FAILURE;
-        }
-        let failed = chosen.iter().filter(|case| !self.passes(case)).count();
+        // A case that panics drops its mesh, which so is cleaned up.
+        let failed = chosen.iter().filter(|case| !cases::passes(case.name, || self.carry_out(case))).count();
         story::say(&format!("\n{} passed, {failed} failed", chosen.len() - failed));
         let left = self.shared.take().map_or(Ok(()), end);
         if let Err(error) = &left {
             story::say(&format!("FAIL the mesh that ends: {error:#}"));
         }
         if failed == 0 && left.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-
-    fn passes(&mut self, case: &Case) -> bool {
-        if clock::interrupted() {
-            return false;
-        }
-        let begun = Instant::now();
-        // A panic (an assertion) is a failure of this case only; its mesh is dropped and so cleaned up.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.carry_out(case)));
-        let ms = begun.elapsed().as_millis();
-        match &result {
-            Ok(Ok(())) => story::say(&format!("ok   {} ({ms} ms)", case.name)),
-            Ok(Err(error)) => story::say(&format!("FAIL {} ({ms} ms)\n{error:#}", case.name)),
-            Err(_) => story::say(&format!("FAIL {} ({ms} ms): panicked, see above", case.name)),
-        }
-        matches!(result, Ok(Ok(())))
     }
 
     fn carry_out(&mut self, case: &Case) -> Result<()> {
@@ -135,25 +117,7 @@ pub(crate) fn demo_plan() -> Plan<'static> {
 /// # Errors
 /// Skips are forbidden.
 pub(crate) fn skip(why: &str) -> Result<()> {
-    ensure!(!skips_forbidden(), "cannot run here: {why}");
+    ensure!(!cases::skips_forbidden(), "cannot run here: {why}");
     story::warn(&format!("SKIPPED: the next case cannot run here: {why}"));
     Ok(())
-}
-
-fn skips_forbidden() -> bool {
-    std::env::var_os("TOMBOLO_FORBID_SKIPS").is_some_and(|v| v == "1")
-}
-
-/// What to do when this machine lacks something; `None` when it has all.
-fn unable(cases: usize) -> Option<ExitCode> {
-    let missing = needs::missing_here();
-    if missing.is_empty() {
-        return None;
-    }
-    let forbidden = skips_forbidden();
-    let verdict = if forbidden { "FAILED" } else { "SKIPPED" };
-    for what in &missing {
-        story::warn(&format!("{verdict}: {cases} end-to-end tests cannot run here: {what}"));
-    }
-    Some(if forbidden { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -1,0 +1,51 @@
+//! End-to-end tests on real Kubernetes API servers.
+//!
+//! `cargo test -p tombolo-e2e --test kube [-- PART_OF_A_NAME…]` runs all cases, or those whose name has such a part.
+//! `TOMBOLO_KUBEKIT` names the binary; without it, the one that `cargo xtask setup --all` built.
+
+mod ground;
+mod lab;
+
+use std::process::ExitCode;
+
+use lab::{Case, Lab};
+use tombolo_e2e::cases::{self, Choice};
+use tombolo_e2e::needs::Missing;
+use tombolo_e2e::{kube, needs, programs, story};
+
+fn main() -> ExitCode {
+    let choice = Choice::from_arguments();
+    let chosen: Vec<&Case> = [ground::CASES].into_iter().flatten().filter(|case| choice.has(case.name)).collect();
+    if choice.list {
+        chosen.iter().for_each(|case| story::say(&format!("{}: test", case.name)));
+        return ExitCode::SUCCESS;
+    }
+    match cases::prepare(chosen.len(), &missing()) {
+        Ok(None) => {}
+        Ok(Some(verdict)) => return verdict,
+        Err(error) => {
+            story::fail(&error);
+            return ExitCode::FAILURE;
+        }
+    }
+    let mut shared = None;
+    let failed = chosen.iter().filter(|case| !cases::passes(case.name, || Lab::lend(&mut shared, case.body))).count();
+    drop(shared);
+    story::say(&format!("\n{} passed, {failed} failed", chosen.len() - failed));
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What this machine lacks for a cluster.
+fn missing() -> Vec<Missing> {
+    let mut all = needs::missing_here();
+    if let Err(error) = kube::locate() {
+        all.push(Missing {
+            what: format!("{error:#}"),
+            how: "install Go 1.26 and run `cargo xtask setup --all`".into(),
+        });
+    }
+    if programs::on_path("nft").is_none() {
+        all.push(Missing { what: "`nft` is not on PATH".into(), how: "install the package nftables".into() });
+    }
+    all
+}
