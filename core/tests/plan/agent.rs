@@ -48,6 +48,7 @@ impl Agent {
         self.first_id += 1_000;
         let (tables, repairs) = Tables::adopt(limits, &self.kernel.contents(), BackendId(self.first_id));
         self.tables = tables;
+        assert_eq!(self.tables.limits(), limits);
         repairs
     }
 
@@ -105,6 +106,9 @@ impl Agent {
         let in_kernel =
             self.kernel.members.iter().map(|((service, _), index)| (*service, self.kernel.backends[index].1));
         assert_eq!(in_kernel.collect::<BTreeSet<_>>(), self.wanted.iter().flat_map(members).collect());
+        let places: BTreeMap<_, _> = self.kernel.backends.iter().map(|(index, (_, key))| (*key, *index)).collect();
+        assert_eq!(self.tables.backends().map(|(key, index)| (*key, index)).collect::<BTreeMap<_, _>>(), places);
+        assert!(places.iter().all(|(key, index)| self.tables.backend_index(key) == Some(*index)));
         let counts = self.tables.counts();
         assert_eq!(counts.backends as usize, self.kernel.backends.len());
         assert_eq!(counts.members as usize, self.kernel.members.len());

@@ -9,8 +9,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use tombolo_core::model::{BackendKey, Frontend, NoBackend, Protocol};
-use tombolo_core::plan::Full;
-use tombolo_core::tables::{Desired, FrontendTable, Limits, Op};
+use tombolo_core::plan::{Full, Tables};
+use tombolo_core::tables::{BackendId, Desired, FrontendTable, Limits, MapName, Op};
 use tombolo_testkit::fixture::{addr, id, key};
 
 use agent::Agent;
@@ -179,4 +179,17 @@ fn a_table_listed_badly_is_put_in_order() {
     agent.plan(&[Desired { service: key("a"), frontends: vec![(frontend(1), table)] }]).expect("there is room");
     let installed = agent.tables.installed(&frontend(1)).expect("it was planned");
     assert_eq!(installed.table.backends, [(backend(2), 3), (backend(3), 1)]);
+}
+
+#[test]
+fn a_switch_counts_to_twenty_bits() {
+    const MOST: u32 = (1 << 20) - 1;
+    let plan = |slots| {
+        let mut tables = Tables::new(Limits { slots: 1 << 21, ..Limits::default() }, BackendId(1));
+        let table =
+            FrontendTable { backends: vec![(backend(1), slots)], no_backend: NoBackend::Refuse, affinity_seconds: 0 };
+        tables.plan(&[Desired { service: key("a"), frontends: vec![(frontend(1), table)] }]).map(drop)
+    };
+    assert_eq!(plan(MOST), Ok(()));
+    assert_eq!(plan(MOST + 1), Err(Full { map: MapName::Slots, wanted: MOST + 1, used: 0, limit: 1 << 21 }));
 }
