@@ -8,7 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::{Backend, Draft, GENERATIONS, MOST_SLOTS, Row, Tables};
+use super::{Backend, Draft, GENERATIONS, Row, Tables};
 use crate::model::{BackendKey, Frontend};
 use crate::tables::{
     BackendId, BackendIndex, Contents, FrontendTable, Limits, Op, Plan, ServiceEntry, ServiceIndex, SlotBase,
@@ -84,7 +84,6 @@ impl Adoption {
         let nothing = (SwitchEntry::default(), Vec::new());
         let (switch, slots) = found.tables.get(&entry.index).unwrap_or(&nothing);
         let parts = self.tables.ranges.claim(switch.base, switch.count);
-        let whole = parts.iter().map(|(_, count)| count).sum::<u32>() == switch.count && switch.count <= MOST_SLOTS;
         let mut backends = BTreeMap::new();
         let mut led = 0;
         for (base, count) in &parts {
@@ -98,7 +97,7 @@ impl Adoption {
         }
         let ServiceEntry { no_backend, affinity_seconds, .. } = entry;
         let table = FrontendTable { backends: backends.into_iter().collect(), no_backend, affinity_seconds };
-        if whole && led == switch.count {
+        if led == switch.count {
             self.tables.frontends.insert(frontend, Row { owner: None, entry, switch: *switch, table });
         } else {
             self.draft.retired.ranges.extend(parts);
@@ -125,7 +124,7 @@ impl Adoption {
     fn mend(&mut self) {
         for Torn { frontend, entry, switch, mut whole } in core::mem::take(&mut self.torn) {
             let count = whole.backends.iter().map(|(_, slots)| slots).sum();
-            let base = if (1..=MOST_SLOTS).contains(&count) { self.tables.ranges.take(count) } else { None };
+            let base = if count > 0 { self.tables.ranges.take(count) } else { None };
             match base {
                 Some(base) => {
                     let slots = self.tables.slots(&whole);
@@ -133,7 +132,7 @@ impl Adoption {
                 }
                 None => whole.backends.clear(),
             }
-            let generation = (switch.generation % GENERATIONS + 1) % GENERATIONS;
+            let generation = (switch.generation + 1) % GENERATIONS;
             let switch = base.map_or(SwitchEntry { generation, ..SwitchEntry::default() }, |base| SwitchEntry {
                 base,
                 count,

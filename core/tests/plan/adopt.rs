@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use tombolo_core::id::ServiceKey;
-use tombolo_core::tables::{BackendId, BackendIndex, ServiceEntry, ServiceIndex, SwitchEntry};
+use tombolo_core::tables::{BackendIndex, Contents, ServiceEntry, ServiceIndex, SwitchEntry};
 use tombolo_testkit::kernel::Kernel;
 
 use super::*;
@@ -52,9 +52,10 @@ fn garbage() -> impl Strategy<Value = Kernel> {
         .prop_map(|(index, no_backend, affinity_seconds)| ServiceEntry { index, no_backend, affinity_seconds });
     let switch = (0..50_u32, prop_oneof![9 => 0..6_u32, 1 => Just(60)], 0..4096_u16)
         .prop_map(|(base, count, generation)| SwitchEntry { base, count, generation });
-    let backends = (id(), 1..9_u8, any::<bool>()).prop_map(|(id, n, udp)| {
-        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-        (id, BackendKey { protocol, ..backend(n) })
+    let backends = (id(), 1..9_u8, 0..4).prop_map(|(id, n, kind)| match kind {
+        0 => (id, BackendKey { protocol: Protocol::Udp, ..backend(n) }),
+        1 => (id, BackendKey { addr: addr(&format!("fd00::{n}")), ..backend(n) }),
+        _ => (id, backend(n)),
     });
     (
         btree_map(frontends(), entry, 0..5),
@@ -114,6 +115,10 @@ proptest! {
         let limits = Limits { slots: 1_000, backends: 100, services: 100, members: 1_000 };
         let repairs = agent.adopt(limits);
         agent.repair(repairs);
+        for (frontend, backend) in agent.pairs() {
+            prop_assert_eq!(frontend.addr.family(), backend.addr.family());
+            prop_assert_eq!(frontend.protocol, backend.protocol);
+        }
         agent.plan_all(&wanted).expect("there is room");
         agent.check_idle();
         run(&mut agent, steps);
@@ -146,4 +151,49 @@ proptest! {
         }
         prop_assert!(agent.tables.frontends().all(|(_, installed)| installed.service.is_some()));
     }
+}
+
+#[test]
+fn ids_count_on_from_the_largest_that_is_somebodys() {
+    const LARGEST: u64 = u64::MAX >> 1;
+    let next = |found| {
+        let backends = vec![(BackendIndex(0), BackendId(found), backend(1))];
+        let contents = Contents { backends, ..Contents::default() };
+        let (mut tables, _) = Tables::adopt(Limits::default(), &contents, BackendId(100));
+        let table =
+            FrontendTable { backends: vec![(backend(2), 1)], no_backend: NoBackend::Refuse, affinity_seconds: 0 };
+        let plan = tables.plan(&[Desired { service: key("a"), frontends: vec![(frontend(1), table)] }]);
+        let put = |op: &Op| if let Op::PutBackend { id, .. } = op { Some(id.0) } else { None };
+        plan.expect("there is room").ops.iter().find_map(put)
+    };
+    assert_eq!([5, 99, 100, LARGEST].map(next), [100, 100, 101, LARGEST + 1].map(Some));
+    assert_eq!([LARGEST + 1, u64::MAX].map(next), [Some(100), Some(100)], "nobody's");
+}
+
+#[test]
+fn a_mended_table_is_of_the_next_generation() {
+    let mended = |generation, slots: &[u32]| {
+        let service = ServiceIndex(0);
+        let entry = ServiceEntry { index: service, no_backend: NoBackend::Refuse, affinity_seconds: 0 };
+        let slots = slots.iter().copied().map(BackendIndex).collect();
+        let contents = Contents {
+            services: vec![(frontend(1), entry)],
+            frontends: BTreeMap::from([(service, frontend(1))]),
+            tables: BTreeMap::from([(service, (SwitchEntry { base: 0, count: 2, generation }, slots))]),
+            backends: vec![(BackendIndex(0), BackendId(1), backend(1))],
+            members: vec![],
+        };
+        let (_, repairs) = Tables::adopt(Limits::default(), &contents, BackendId(100));
+        said(Ok(repairs.ops))
+    };
+    expect![[r#"
+        put slots 2: 0
+        switch service 0: 1 slots from 2, generation 8
+    "#]]
+    .assert_eq(&mended(7, &[0, 5]));
+    assert!(mended(4095, &[0, 5]).ends_with("generation 0\n"));
+    expect![[r#"
+        switch service 0: 0 slots from 0, generation 8
+    "#]]
+    .assert_eq(&mended(7, &[5, 5]));
 }

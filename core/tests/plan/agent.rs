@@ -112,6 +112,9 @@ impl Agent {
         let counts = self.tables.counts();
         assert_eq!(counts.backends as usize, self.kernel.backends.len());
         assert_eq!(counts.members as usize, self.kernel.members.len());
+        let limits = self.tables.limits();
+        assert!(counts.members <= limits.members && counts.slots <= limits.slots);
+        assert!(counts.backends <= limits.backends && counts.frontends <= limits.services);
     }
 
     /// Once everything is reclaimed, only what is wanted is in use.

@@ -9,8 +9,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use tombolo_core::model::{BackendKey, Frontend, NoBackend, Protocol};
-use tombolo_core::plan::{Full, Tables};
-use tombolo_core::tables::{BackendId, Desired, FrontendTable, Limits, MapName, Op};
+use tombolo_core::plan::{Full, MapName, Tables};
+use tombolo_core::tables::{BackendId, Desired, FrontendTable, Limits, Op};
 use tombolo_testkit::fixture::{addr, id, key};
 
 use agent::Agent;
@@ -192,4 +192,20 @@ fn a_switch_counts_to_twenty_bits() {
     };
     assert_eq!(plan(MOST), Ok(()));
     assert_eq!(plan(MOST + 1), Err(Full { map: MapName::Slots, wanted: MOST + 1, used: 0, limit: 1 << 21 }));
+}
+
+#[test]
+fn members_have_room_or_nothing_changes() {
+    let mut agent = Agent::new(Limits { members: 3, ..Limits::default() });
+    let full = "map members has no room for 2 more entries (2 of 3 in use): raise its limit";
+    let plan = |agent: &mut Agent, n: u8, backends: &[u8]| {
+        let backends = backends.iter().map(|n| (backend(*n), 1)).collect();
+        let table = FrontendTable { backends, no_backend: NoBackend::Refuse, affinity_seconds: 30 };
+        said(agent.plan(&[Desired { service: key(&format!("s{n}")), frontends: vec![(frontend(n), table)] }]))
+    };
+    plan(&mut agent, 1, &[1, 2]);
+    agent.check();
+    assert_eq!(plan(&mut agent, 2, &[1, 2]), full);
+    plan(&mut agent, 2, &[1]);
+    agent.check();
 }
