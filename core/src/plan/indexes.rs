@@ -46,3 +46,18 @@ impl Indexes {
         self.untouched - u32::try_from(self.returned.len()).expect("returned positions are distinct numbers of 32 bits")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_free_one_is_taken_up_to_the_limit() {
+        let mut indexes = Indexes::new(3);
+        assert!(indexes.claim(1) && !indexes.claim(1) && !indexes.claim(3));
+        assert_eq!(indexes.used(), 1);
+        assert_eq!([indexes.take(), indexes.take(), indexes.take()], [Some(0), Some(2), None]);
+        indexes.give(1);
+        assert_eq!((indexes.used(), indexes.take(), indexes.take()), (2, Some(1), None));
+    }
+}

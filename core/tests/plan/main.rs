@@ -173,12 +173,19 @@ fn the_order_is_backends_slots_members_switch_service_then_deletions() {
 
 #[test]
 fn a_table_listed_badly_is_put_in_order() {
-    let mut agent = Agent::new(Limits::default());
-    let backends = vec![(backend(2), 1), (backend(1), 0), (backend(3), 1), (backend(2), 2)];
-    let table = FrontendTable { backends, no_backend: NoBackend::Refuse, affinity_seconds: 0 };
-    agent.plan(&[Desired { service: key("a"), frontends: vec![(frontend(1), table)] }]).expect("there is room");
-    let installed = agent.tables.installed(&frontend(1)).expect("it was planned");
-    assert_eq!(installed.table.backends, [(backend(2), 3), (backend(3), 1)]);
+    let check = |listed: &[(u8, u32)], expected: &[(u8, u32)]| {
+        let backends = |list: &[(u8, u32)]| list.iter().map(|(n, slots)| (backend(*n), *slots)).collect::<Vec<_>>();
+        let mut agent = Agent::new(Limits::default());
+        let table = FrontendTable { backends: backends(listed), no_backend: NoBackend::Refuse, affinity_seconds: 0 };
+        agent.plan(&[Desired { service: key("a"), frontends: vec![(frontend(1), table)] }]).expect("there is room");
+        let installed = agent.tables.installed(&frontend(1)).expect("it was planned");
+        assert_eq!(installed.table.backends, backends(expected), "{listed:?}");
+    };
+    check(&[(2, 1), (1, 0), (3, 1), (2, 2)], &[(2, 3), (3, 1)]);
+    check(&[(1, 1), (1, 2)], &[(1, 3)]);
+    check(&[(2, 1), (1, 1)], &[(1, 1), (2, 1)]);
+    check(&[(1, 0)], &[]);
+    check(&[(1, 0), (2, 1)], &[(2, 1)]);
 }
 
 #[test]
