@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
 use tombolo_core::id::{Addr, ClusterId, MaxClusters};
+use tombolo_core::report::AgentStatus;
 use tombolo_core::tables::{BackendId, Contents, Limits};
 use tombolo_ebpf::MemoryDatapath;
 use tombolo_wire::own;
