@@ -16,7 +16,7 @@ use tombolo_source::directory;
 use tombolo_store::listen::Listener;
 use tombolo_store::users::{Others, PeerUsers, UsersKeeper, UsersState};
 use tombolo_store::{Writer, WriterSpec};
-use tombolo_wire::cilium::{self, key};
+use tombolo_wire::cilium::{self, PeerIdentity, key};
 use tombolo_wire::own;
 use tracing::{Instrument, Span, info_span};
 
@@ -25,6 +25,7 @@ use crate::driver::{self, Driver, Event, Outlets};
 use crate::earlier::Earlier;
 use crate::export::Export;
 use crate::fatal::Fatal;
+use crate::kept::Kept;
 use crate::metrics::Metrics;
 use crate::mirror::files::PeerFiles;
 use crate::mirror::{Mirror, MirrorConfig};
@@ -81,7 +82,8 @@ async fn begin(config: &Config, views: Views, tasks: &TaskTracker, cancel: &Canc
         () = users.ensure(&known) => {}
         () = cancel.cancelled() => return,
     }
-    let earlier = earlier::read(&config.store, tasks, cancel).await;
+    let own_identity = PeerIdentity { name: config.cluster.clone(), id: config.id, max: config.max };
+    let mut earlier = earlier::read(&config.store, &own_identity, tasks, cancel).await;
     if cancel.is_cancelled() {
         return;
     }
@@ -94,7 +96,21 @@ async fn begin(config: &Config, views: Views, tasks: &TaskTracker, cancel: &Canc
     let ended = writer.clone();
     let writes = async move { ended.ended().await };
     tasks.spawn(fatal.clone().watch("writer", cancel.clone(), writes));
-    let outlets = Outlets { writer, shared_peers: shared, users: wanted, users_state: users_seen, views };
+    // The file first: it knows whatever the store does, and the store may have been emptied in between.
+    let (kept, numbers) = config.state_dir.as_deref().map(Kept::open).unzip();
+    earlier.kept = numbers.clone().unwrap_or_default();
+    if let (Some(kept), Some(numbers)) = (kept.clone(), numbers) {
+        let end = cancel.clone();
+        let keep = async move {
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = kept.run(numbers) => {}
+            }
+        };
+        let keep = fatal.clone().watch("kept identities", cancel.clone(), keep);
+        tasks.spawn(keep.instrument(info_span!("kept")));
+    }
+    let outlets = Outlets { writer, shared_peers: shared, users: wanted, users_state: users_seen, views, kept };
     drive(config, outlets, earlier, tasks, cancel, fatal);
 }
 
@@ -125,9 +141,15 @@ fn drive(
         tasks.spawn(fatal.clone().watch(name, cancel.clone(), task).instrument(span));
     };
     let (events, queue) = mpsc::channel(driver::QUEUE);
-    let exporter = ExporterConfig { cluster: config.cluster.clone(), id: config.id, namespaces: config.namespaces };
+    let exporter = ExporterConfig {
+        cluster: config.cluster.clone(),
+        id: config.id,
+        max: config.max,
+        namespaces: config.namespaces,
+    };
     let mut export = Export::new(exporter);
     export.remember(earlier.ready);
+    export.remember_identities(earlier.kept.into_iter().chain(earlier.identities));
     let files = PeerFiles::new(config.cluster.clone(), earlier.peers.keys().cloned());
     let mirror = Mirror::new(mirror_config(config), earlier.peers, clock::now());
     let around = (tasks.clone(), cancel.clone(), fatal.clone());

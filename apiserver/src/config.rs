@@ -38,6 +38,10 @@ pub struct Args {
     /// Directory with one etcd client file per peer, named like the peer.
     #[arg(long, env = "TOMBOLO_PEERS_DIR")]
     pub peers_dir: PathBuf,
+    /// Directory where the numbers of identities are kept, so that they survive an emptied store; without it the own
+    /// store alone keeps them.
+    #[arg(long, env = "TOMBOLO_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Where the CLI connects, mTLS for admin-<cluster> alone: IP:PORT or unix:/path.
     #[arg(long, env = "TOMBOLO_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
@@ -81,6 +85,8 @@ pub struct Config {
     pub server_tls: TlsFiles,
     /// The peers' files.
     pub peers_dir: PathBuf,
+    /// `--state-dir`.
+    pub state_dir: Option<PathBuf>,
     /// The admin listener.
     pub admin_listen: Option<ListenAddr>,
     /// The health listener.
@@ -173,7 +179,7 @@ impl Args {
             return Err(ConfigErrors(check.0));
         };
         let store = StoreConfig { endpoints, tls: admin_tls, host_aliases: std::collections::BTreeMap::new() };
-        let peers_dir = self.peers_dir.clone();
+        let (peers_dir, state_dir) = (self.peers_dir.clone(), self.state_dir.clone());
         Ok(Config {
             cluster,
             id,
@@ -182,6 +188,7 @@ impl Args {
             store,
             server_tls,
             peers_dir,
+            state_dir,
             admin_listen,
             health_listen,
             deny,

@@ -23,8 +23,9 @@ use tracing::{Instrument, info_span};
 
 use crate::clock;
 use crate::config::Config;
-use crate::export::{Completed, Export, cluster_config};
+use crate::export::{Completed, Export, Exported, cluster_config};
 use crate::fatal::Fatal;
+use crate::kept::Kept;
 use crate::mirror::files::FileChange;
 use crate::mirror::{Command, Mirror, Plan};
 use crate::peers_dir::PeersNews;
@@ -69,6 +70,8 @@ pub struct Outlets {
     pub users_state: watch::Receiver<UsersState>,
     /// The readers' view.
     pub views: Views,
+    /// Where numbers of identities are kept beside the own store, if anywhere.
+    pub kept: Option<Kept>,
 }
 
 /// The driver's state.
@@ -181,6 +184,9 @@ impl Driver {
         for write in outcome.writes {
             self.write(write);
         }
+        if let Some(kept) = &self.outlets.kept {
+            kept.keep(outcome.kept);
+        }
         if let Some(protected) = &outcome.protected {
             let commands = self.mirror.set_protected(protected, now);
             self.execute(commands);
@@ -189,8 +195,8 @@ impl Driver {
         let commands = self.mirror.set_imports(&outcome.imported, &outcome.unimported);
         self.execute(commands);
         if outcome.completed == Completed::Now {
-            let (services, endpoints) = self.export.counts();
-            tracing::info!(services, endpoints, "source complete");
+            let Exported { services, endpoints, identities, addresses } = self.export.counts();
+            tracing::info!(services, endpoints, identities, addresses, "source complete");
             let commands = self.mirror.source_complete();
             self.execute(commands);
         }
@@ -349,10 +355,12 @@ impl Driver {
     }
 
     fn view(&self, now: Millis, writer: WriterStatus) -> View {
-        let (services, endpoints) = self.export.counts();
+        let exported = self.export.counts();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut faults = self.export.faults();
         let (PeersDirectory::Unread { faults: files } | PeersDirectory::Read { faults: files }) = &self.peers;
+        let kept = self.outlets.kept.as_ref().and_then(Kept::fault);
+        faults.extend(kept.map(|(place, message)| FaultReport { place, message }));
         let place = |service| format!("Service {service}");
         faults.extend(self.mirror.impatient().into_iter().map(|(s, message)| FaultReport { place: place(s), message }));
         let place = |file: &String| format!("{}/{file}", self.config.peers_dir.display());
@@ -365,8 +373,8 @@ impl Driver {
             blockers: self.blockers(&writer),
             peers: self.mirror.status(now),
             faults,
-            exported_services: count(services),
-            exported_endpoints: count(endpoints),
+            exported_services: count(exported.services),
+            exported_endpoints: count(exported.endpoints),
             store_connected: writer.connected,
         };
         View { at: now, status, writer, guarded: self.mirror.guarded() }

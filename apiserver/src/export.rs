@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use smol_str::SmolStr;
 use tombolo_core::export::{Dirty, ExportedService, Exporter, ExporterConfig, OwnService};
 use tombolo_core::id::{Addr, ClusterId, ClusterName, MaxClusters, ServiceKey};
+use tombolo_core::identity::{KeptChanges, LabelSet};
 use tombolo_core::object::SourceEvent;
 use tombolo_core::own::{OwnKey, OwnRecord};
 use tombolo_core::record::{ClusterConfig, ExportMode};
@@ -23,6 +24,9 @@ pub struct Export {
     cluster: ClusterName,
     services: Written<ServiceKey>,
     nodes: Written<SmolStr>,
+    /// Identities and addresses that are written. What changes of them is said exactly, so their bytes are not kept here.
+    identities: BTreeSet<u32>,
+    addresses: BTreeSet<Addr>,
     imports: BTreeSet<ServiceKey>,
     /// What of these says how long it bears a peer's silence, in milliseconds.
     stale_after: BTreeMap<ServiceKey, u64>,
@@ -56,8 +60,23 @@ pub struct Outcome {
     pub stale_after: Vec<(ServiceKey, Option<u64>)>,
     /// What no peer may claim, when it is another than before.
     pub protected: Option<Protected>,
+    /// Numbers of identities that are to be kept for the program's next life, or no longer.
+    pub kept: KeptChanges,
     /// The first complete set has been handed over.
     pub completed: Completed,
+}
+
+/// How much is exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Services.
+    pub services: usize,
+    /// Endpoints of those.
+    pub endpoints: usize,
+    /// Identities.
+    pub identities: usize,
+    /// Addresses of Pods.
+    pub addresses: usize,
 }
 
 /// Whether a batch completed the first set.
@@ -78,6 +97,8 @@ impl Export {
             exporter: Exporter::new(config),
             services: Written::default(),
             nodes: Written::default(),
+            identities: BTreeSet::new(),
+            addresses: BTreeSet::new(),
             imports: BTreeSet::new(),
             stale_after: BTreeMap::new(),
             exported: BTreeMap::new(),
@@ -93,6 +114,11 @@ impl Export {
         for (service, addresses) in ready {
             self.exporter.remember(service, addresses);
         }
+    }
+
+    /// These numbers had these labels in an earlier life of this program; of several sayings of one, the first counts.
+    pub fn remember_identities(&mut self, kept: impl IntoIterator<Item = (u32, LabelSet)>) {
+        self.exporter.remember_identities(kept);
     }
 
     /// Takes in what the source says.
@@ -117,6 +143,8 @@ impl Export {
             }
             dirty.merge(self.exporter.apply(event));
         }
+        dirty.merge(self.exporter.settle());
+        outcome.kept = self.exporter.take_kept_changes();
         let (mut deletes, mut puts) = (Vec::new(), Vec::new());
         for key in &dirty.services {
             let exported = self.exporter.exported(key);
@@ -126,6 +154,8 @@ impl Export {
         for name in &dirty.nodes {
             self.nodes.replace(name, self.node_keys(name), &mut deletes, &mut puts);
         }
+        self.write_identities(&dirty.identities, &mut deletes, &mut puts);
+        self.write_addresses(&dirty.addresses, &mut deletes, &mut puts);
         if !dirty.nodes.is_empty() {
             outcome.protected = self.changed_protection();
         }
@@ -155,12 +185,51 @@ impl Export {
         let warnings = self.warnings.iter().flat_map(|(key, warnings)| {
             warnings.iter().map(move |warning| (format!("Service {key}"), warning.clone()))
         });
-        faults.chain(warnings).map(|(place, message)| FaultReport { place, message }).collect()
+        faults.chain(warnings).chain(self.unnumbered()).map(|(place, message)| FaultReport { place, message }).collect()
     }
 
-    /// How many Services are exported, and how many endpoints they have.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.exported.len(), self.exported.values().sum())
+    /// How much is exported.
+    pub fn counts(&self) -> Exported {
+        Exported {
+            services: self.exported.len(),
+            endpoints: self.exported.values().sum(),
+            identities: self.identities.len(),
+            addresses: self.addresses.len(),
+        }
+    }
+
+    /// The Pods that no identity is left for, as one fault: they may be many.
+    fn unnumbered(&self) -> Option<(String, String)> {
+        let (mut pods, why) = self.exporter.unnumbered();
+        let (count, first) = (pods.len(), pods.next()?);
+        let message = if count == 1 { why.to_string() } else { format!("{why}; so it is for {} more Pods", count - 1) };
+        Some((format!("Pod {first}"), message))
+    }
+
+    fn write_identities(&mut self, numbers: &BTreeSet<u32>, deletes: &mut Vec<Write>, puts: &mut Vec<Write>) {
+        for number in numbers {
+            match self.exporter.exported_identity(*number) {
+                Some(record) => {
+                    self.identities.insert(*number);
+                    puts.push(Write::Put(cilium::key::identity(*number), cilium::encode_identity(&record)));
+                }
+                None if self.identities.remove(number) => deletes.push(Write::Delete(cilium::key::identity(*number))),
+                None => {}
+            }
+        }
+    }
+
+    fn write_addresses(&mut self, addresses: &BTreeSet<Addr>, deletes: &mut Vec<Write>, puts: &mut Vec<Write>) {
+        for addr in addresses {
+            match self.exporter.exported_address(*addr) {
+                Some(record) => {
+                    self.addresses.insert(*addr);
+                    puts.push(Write::Put(cilium::key::ip(*addr), cilium::encode_ip(&record)));
+                }
+                None if self.addresses.remove(addr) => deletes.push(Write::Delete(cilium::key::ip(*addr))),
+                None => {}
+            }
+        }
     }
 
     fn note(&mut self, key: &ServiceKey, exported: &ExportedService, outcome: &mut Outcome) {
@@ -202,10 +271,9 @@ impl Export {
 
     fn node_keys(&self, name: &SmolStr) -> Keys {
         let Some(node) = self.exporter.exported_node(name) else { return Keys::new() };
-        Keys::from([
-            (cilium::key::node(&self.cluster, name), cilium::encode_node(&node.record)),
-            (own::key_to_string(&OwnKey::Node(name.clone())), own::encode(&OwnRecord::Node(node.own))),
-        ])
+        let record = node.record.map(|r| (cilium::key::node(&self.cluster, name), cilium::encode_node(&r)));
+        let own = (own::key_to_string(&OwnKey::Node(name.clone())), own::encode(&OwnRecord::Node(node.own)));
+        record.into_iter().chain([own]).collect()
     }
 
     fn changed_protection(&mut self) -> Option<Protected> {

@@ -11,6 +11,7 @@ pub mod earlier;
 pub mod export;
 pub mod fatal;
 pub mod health;
+pub mod kept;
 pub mod metrics;
 pub mod mirror;
 pub mod peers_dir;

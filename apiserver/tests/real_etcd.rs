@@ -64,6 +64,19 @@ impl Cluster {
         fs::rename(self.file("source/.tmp"), self.file("source/all.yaml")).unwrap();
     }
 
+    /// The source also is these Pods: name, label `app`, address.
+    fn run_pods(&self, pods: &[(&str, &str, &str)]) {
+        let text: String = pods.iter().map(|(name, app, ip)| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {app}, pod-template-hash: x}}}}\n\
+                 spec: {{containers: [{{ports: [{{name: http, containerPort: 8080}}]}}]}}\n\
+                 status: {{phase: Running, podIPs: [{{ip: {ip}}}], hostIP: 192.0.2.1}}\n"
+            )
+        }).collect();
+        fs::write(self.file("source/.pods"), text).unwrap();
+        fs::rename(self.file("source/.pods"), self.file("source/pods.yaml")).unwrap();
+    }
+
     fn connect(&self, peer: &Self) {
         let file = |name: &str| self.file("tls").join(name).display().to_string();
         let config = format!(
@@ -220,6 +233,47 @@ fn a_file_broken_at_start_costs_nothing_that_an_earlier_life_wrote() {
         assert!(mended.await.is_some(), "once all can be read, what was not said is gone: {:?}", services().await);
         cancel.cancel();
         running.await.unwrap().unwrap();
+    });
+}
+
+/// Identities and addresses in a cluster's store, as text.
+async fn members(cluster: &Cluster, tasks: &TaskTracker) -> Vec<String> {
+    let mut found = read(&cluster.config.store, "cilium/state/identities/", tasks).await;
+    found.extend(read(&cluster.config.store, "cilium/state/ip/", tasks).await);
+    found.into_iter().map(|(key, value)| format!("{key} {}", String::from_utf8_lossy(&value))).collect()
+}
+
+const IDENTITY: &str = "cilium/state/identities/v1/id/131073 k8s:app=y-wing;k8s:io.cilium.k8s.policy.cluster=we;\
+    k8s:io.cilium.k8s.policy.serviceaccount=default;k8s:io.kubernetes.pod.namespace=default;";
+const ADDRESS: &str = r#"cilium/state/ip/v1/default/10.2.0.8 {"IP":"10.2.0.8","Mask":null,"HostIP":"192.0.2.1","ID":131073,"Key":0,"Metadata":"","K8sNamespace":"default","K8sPodName":"y","K8sServiceAccount":"default","NamedPorts":[{"Name":"http","Port":8080,"Protocol":"TCP"}]}"#;
+
+#[test]
+fn identities_and_addresses_keep_their_numbers_over_a_restart() {
+    let Some(mut we) = Cluster::new("we", "2", &authority()) else { return };
+    we.config.state_dir = Some(we.file("state"));
+    we.serve("rebel-base", "10.2.0.1");
+    we.run_pods(&[("x", "x-wing", "10.2.0.7"), ("y", "y-wing", "10.2.0.8")]);
+    run(async {
+        let tasks = TaskTracker::new();
+        let (cancel, dead) = (CancellationToken::new(), CancellationToken::new());
+        let dying = tasks.spawn(app::run(we.config.clone(), dead.clone()));
+        we.is_ready().await;
+        let found = members(&we, &tasks).await;
+        assert_eq!(found.len(), 4, "{found:#?}");
+        assert!(found.iter().any(|record| record == IDENTITY), "{found:#?}");
+        assert!(found.iter().any(|record| record == ADDRESS), "{found:#?}");
+        let kept = async || fs::read_to_string(we.file("state/identities.json")).ok();
+        let kept = wait_for(LIMIT, async || kept().await.filter(|text| text.contains("131073"))).await;
+        assert!(kept.is_some_and(|text| text.contains("k8s:app=y-wing;")), "the file keeps it");
+        dead.cancel();
+        dying.await.unwrap().unwrap();
+        we.run_pods(&[("y", "y-wing", "10.2.0.8")]);
+        let living = tasks.spawn(app::run(we.config.clone(), cancel.clone()));
+        we.is_ready().await;
+        let same = async || (members(&we, &tasks).await == [IDENTITY, ADDRESS]).then_some(());
+        assert!(wait_for(LIMIT, same).await.is_some(), "{:#?}", members(&we, &tasks).await);
+        cancel.cancel();
+        living.await.unwrap().unwrap();
     });
 }
 

@@ -3,24 +3,35 @@
 //! The [`Exporter`] holds a source's objects. An event says what is [`Dirty`]; the caller then asks for the complete
 //! new state of each dirty Service or Node, writes it, and deletes what it wrote before and is no longer in it.
 //!
+//! Nodes, identities and addresses are judged when a batch of events ends ([`Exporter::settle`]), and not before the first
+//! complete set is known: which objects say them depends on whether any of Cilium's is there. If so, CiliumNodes,
+//! CiliumIdentities and CiliumEndpoints (or CiliumEndpointSlices, where there are such) say them all; else Nodes and Pods.
+//!
 //! Peers get a Service that is global and shared, in a global namespace. The own agents get every global Service,
 //! shared or not, in any namespace: `shared` and the namespace's annotation stop the export only, and a reader's own
 //! Service object alone decides what it imports (Cilium's agents read no namespace when they merge).
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use ipnet::IpNet;
 use smol_str::SmolStr;
 
-use crate::id::{Addr, ClusterId, ClusterName, ServiceKey};
+use crate::id::{Addr, ClusterId, ClusterName, MaxClusters, ServiceKey};
+use crate::identity::{Exhausted, KeptChanges, LabelSet, namespace_of};
 use crate::model::{Reach, ServiceSpec, Slice};
-use crate::object::{NamespaceObject, NodeObject, Object, ObjectKey, ServiceObject, SourceEvent};
+use crate::object::{Labels, NamespaceObject, Object, ObjectKey, PodKey, ServiceObject, SourceEvent};
 use crate::own::NodeInfo;
 use crate::policy::{self, Warning};
-use crate::record::{NodeRecord, ServiceRecord, SliceRecord};
+use crate::record::{IdentityRecord, IpRecord, NodeRecord, ServiceRecord, SliceRecord};
+use nodes::Nodes;
+use pods::{Holder, Pods, Surroundings};
 use slices::Slices;
 
+mod claims;
+mod nodes;
+mod pods;
 mod records;
 mod slices;
 
@@ -34,6 +45,8 @@ pub struct ExporterConfig {
     pub cluster: ClusterName,
     /// Its id.
     pub id: ClusterId,
+    /// The size of the mesh, which says which numbers the cluster's identities have.
+    pub max: MaxClusters,
     /// Whether a namespace that says nothing is global.
     pub namespaces: DefaultNamespace,
 }
@@ -55,6 +68,10 @@ pub struct Dirty {
     pub services: BTreeSet<ServiceKey>,
     /// Nodes, also such that are gone.
     pub nodes: BTreeSet<SmolStr>,
+    /// Identities by their numbers, also such that are gone.
+    pub identities: BTreeSet<u32>,
+    /// Addresses of Pods, also such that are nobody's any more.
+    pub addresses: BTreeSet<Addr>,
 }
 
 impl Dirty {
@@ -62,11 +79,13 @@ impl Dirty {
     pub fn merge(&mut self, other: Self) {
         self.services.extend(other.services);
         self.nodes.extend(other.nodes);
+        self.identities.extend(other.identities);
+        self.addresses.extend(other.addresses);
     }
 
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.nodes.is_empty()
+        *self == Self::default()
     }
 }
 
@@ -96,8 +115,8 @@ pub struct OwnService {
 /// A Node as peers and as its own agent get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportedNode {
-    /// For peers.
-    pub record: NodeRecord,
+    /// For peers; none where Cilium runs and knows no such node.
+    pub record: Option<NodeRecord>,
     /// For the node's own agent.
     pub own: NodeInfo,
 }
@@ -109,7 +128,12 @@ pub struct Exporter {
     services: BTreeMap<ServiceKey, ServiceObject>,
     slices: Slices,
     namespaces: BTreeMap<SmolStr, Namespace>,
-    nodes: BTreeMap<SmolStr, NodeObject>,
+    nodes: Nodes,
+    pods: Pods,
+    /// What the source cannot read: what it would say is not known to be gone.
+    faults: BTreeSet<String>,
+    /// The first complete set is known.
+    complete: bool,
 }
 
 /// A Namespace that has been heard of. One that never was follows the default: a directory need not name it.
@@ -134,11 +158,14 @@ impl Exporter {
     /// Knows no objects yet.
     pub fn new(config: ExporterConfig) -> Self {
         Self {
+            pods: Pods::new(&config),
             config,
             services: BTreeMap::new(),
             slices: Slices::default(),
             namespaces: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            nodes: Nodes::default(),
+            faults: BTreeSet::new(),
+            complete: false,
         }
     }
 
@@ -148,27 +175,48 @@ impl Exporter {
         self.slices.remember(key, ready);
     }
 
-    /// Takes in what the source says. An object said again as it was changes nothing.
+    /// These numbers had these labels in an earlier life of the program; of several sayings of one, the first counts.
+    pub fn remember_identities(&mut self, kept: impl IntoIterator<Item = (u32, LabelSet)>) {
+        self.pods.identities.remember(kept);
+    }
+
+    /// Takes in what the source says. An object said again as it was changes nothing. What Nodes, identities and
+    /// addresses come to is said by [`Self::settle`].
     pub fn apply(&mut self, event: SourceEvent) -> Dirty {
         match event {
-            SourceEvent::Upsert(Object::Service(service)) => self.put_service(service),
-            SourceEvent::Upsert(Object::Slice(slice)) => Dirty::services(self.slices.put(slice)),
-            SourceEvent::Upsert(Object::Namespace(namespace)) => self.put_namespace(namespace),
-            SourceEvent::Upsert(Object::Node(node)) => self.put_node(node),
-            SourceEvent::Delete(ObjectKey::Service(key)) => Dirty::services(self.services.remove(&key).map(|s| s.key)),
-            SourceEvent::Delete(ObjectKey::Slice { namespace, name }) => {
-                Dirty::services(self.slices.remove(&namespace, &name))
-            }
-            SourceEvent::Delete(ObjectKey::Namespace(name)) => self.delete_namespace(&name),
-            SourceEvent::Delete(ObjectKey::Node(name)) => {
-                Dirty { nodes: self.nodes.remove(&name).map(|n| n.name).into_iter().collect(), ..Dirty::default() }
-            }
+            SourceEvent::Upsert(object) => return self.put(object),
+            SourceEvent::Delete(key) => return self.delete(key),
             SourceEvent::Complete => {
                 self.slices.forget_remembered();
-                Dirty::default()
+                self.complete = true;
             }
-            SourceEvent::Fault(_) | SourceEvent::Mended { .. } => Dirty::default(),
+            SourceEvent::Fault(fault) => drop(self.faults.insert(fault.place)),
+            SourceEvent::Mended { place } => drop(self.faults.remove(&place)),
         }
+        Dirty::default()
+    }
+
+    /// A batch of events has ended: which Nodes, identities and addresses may have changed by it.
+    pub fn settle(&mut self) -> Dirty {
+        if !self.complete {
+            return Dirty::default();
+        }
+        let cilium = self.nodes.has_ciliums() || self.pods.has_ciliums();
+        let default = self.config.namespaces;
+        let no_labels = Labels::new();
+        let around = |namespace: &str| {
+            let namespace = self.namespaces.get(namespace);
+            Surroundings {
+                labels: namespace.map_or(&no_labels, |namespace| &namespace.object.labels),
+                exported: gate(namespace, default) == Gate::Open,
+            }
+        };
+        let mut dirty = self.pods.settle(&self.config, cilium, around);
+        dirty.nodes = self.nodes.settle(cilium);
+        if self.faults.is_empty() {
+            self.pods.identities.forget_idle();
+        }
+        dirty
     }
 
     /// Everything a Service comes to now.
@@ -199,13 +247,39 @@ impl Exporter {
 
     /// What a Node comes to now; `None` when there is no such Node.
     pub fn exported_node(&self, name: &str) -> Option<ExportedNode> {
-        let node = self.nodes.get(name)?;
-        Some(ExportedNode { record: records::node(&self.config, node), own: records::node_info(node) })
+        self.nodes.exported(&self.config, name)
     }
 
-    /// All Services and Nodes that exist, as if each had changed.
+    /// What a number stands for, for peers; `None` when nobody they may know of has it.
+    pub fn exported_identity(&self, number: u32) -> Option<IdentityRecord> {
+        let labels = self.pods.labels(number)?;
+        let exported = namespace_of(labels).is_none_or(|namespace| self.gate(namespace) == Gate::Open);
+        exported.then(|| IdentityRecord { number, labels: labels.to_vec() })
+    }
+
+    /// Whose an address is, for peers; `None` when it is nobody's they may know of.
+    pub fn exported_address(&self, addr: Addr) -> Option<IpRecord> {
+        Some(match self.pods.holder(addr)? {
+            Holder::Pod(pod, number) => records::pod_ip(addr, pod, number),
+            Holder::Endpoint(namespace, endpoint) => records::endpoint_ip(addr, namespace, endpoint),
+        })
+    }
+
+    /// Which numbers are to be kept, or no longer, since this was last asked: whoever keeps them gives them to
+    /// [`Self::remember_identities`] in the program's next life.
+    pub fn take_kept_changes(&mut self) -> KeptChanges {
+        self.pods.identities.take_changes()
+    }
+
+    /// Pods for whose labels no number is left, and why.
+    pub fn unnumbered(&self) -> (impl ExactSizeIterator<Item = &PodKey>, Exhausted) {
+        self.pods.waiting()
+    }
+
+    /// All that exists, as if each had changed.
     pub fn all(&self) -> Dirty {
-        Dirty { services: self.services.keys().cloned().collect(), nodes: self.nodes.keys().cloned().collect() }
+        let pods = self.pods.all();
+        Dirty { services: self.services.keys().cloned().collect(), nodes: self.nodes.names(), ..pods }
     }
 
     /// Whether a peer's endpoints of that Service are of use here.
@@ -215,12 +289,42 @@ impl Exporter {
 
     /// The pod ranges of this cluster's Nodes: what admission protects.
     pub fn pod_cidrs(&self) -> BTreeSet<IpNet> {
-        self.nodes.values().flat_map(|node| node.pod_cidrs.iter().copied()).collect()
+        self.nodes.pod_cidrs()
     }
 
     /// The addresses of this cluster's Nodes: what admission protects.
     pub fn node_addresses(&self) -> BTreeSet<Addr> {
-        self.nodes.values().flat_map(|node| node.addresses.iter().map(|(_, addr)| *addr)).collect()
+        self.nodes.addresses()
+    }
+
+    fn put(&mut self, object: Object) -> Dirty {
+        match object {
+            Object::Service(service) => return self.put_service(service),
+            Object::Slice(slice) => return Dirty::services(self.slices.put(slice)),
+            Object::Namespace(namespace) => return self.put_namespace(namespace),
+            Object::Node(node) => self.nodes.put(node),
+            Object::CiliumNode(node) => self.nodes.put_cilium(node),
+            Object::Pod(pod) => self.pods.put(pod),
+            Object::CiliumIdentity(identity) => self.pods.put_identity(identity),
+            Object::CiliumEndpoint(endpoint) => self.pods.put_endpoint(endpoint),
+            Object::CiliumEndpointSlice(slice) => self.pods.put_slice(slice),
+        }
+        Dirty::default()
+    }
+
+    fn delete(&mut self, key: ObjectKey) -> Dirty {
+        match key {
+            ObjectKey::Service(key) => return Dirty::services(self.services.remove(&key).map(|s| s.key)),
+            ObjectKey::Slice { namespace, name } => return Dirty::services(self.slices.remove(&namespace, &name)),
+            ObjectKey::Namespace(name) => return self.delete_namespace(&name),
+            ObjectKey::Node(name) => self.nodes.remove(&name),
+            ObjectKey::CiliumNode(name) => self.nodes.remove_cilium(&name),
+            ObjectKey::Pod(key) => self.pods.remove(&key),
+            ObjectKey::CiliumIdentity(number) => self.pods.remove_identity(number),
+            ObjectKey::CiliumEndpoint(key) => self.pods.remove_endpoint(key),
+            ObjectKey::CiliumEndpointSlice(name) => self.pods.remove_slice(&name),
+        }
+        Dirty::default()
     }
 
     fn put_service(&mut self, service: ServiceObject) -> Dirty {
@@ -235,7 +339,11 @@ impl Exporter {
     fn put_namespace(&mut self, namespace: NamespaceObject) -> Dirty {
         let name = namespace.name.clone();
         let before = self.gate(&name);
-        self.namespaces.insert(name.clone(), Namespace { object: namespace, open: Gate::Open });
+        let labels = namespace.labels.clone();
+        let old = self.namespaces.insert(name.clone(), Namespace { object: namespace, open: Gate::Open });
+        if old.map(|old| old.object.labels).unwrap_or_default() != labels {
+            self.pods.namespace_changed(&name);
+        }
         self.flipped(&name, before)
     }
 
@@ -248,31 +356,26 @@ impl Exporter {
     }
 
     /// Everything in the namespace, if its gate is another than before.
-    fn flipped(&self, namespace: &SmolStr, before: Gate) -> Dirty {
+    fn flipped(&mut self, namespace: &SmolStr, before: Gate) -> Dirty {
         if self.gate(namespace) == before {
             return Dirty::default();
         }
+        self.pods.namespace_changed(namespace);
         let first = ServiceKey::new(namespace.clone(), "");
         Dirty::services(
             self.services.range(first..).map(|(key, _)| key).take_while(|k| k.namespace == *namespace).cloned(),
         )
     }
 
-    fn put_node(&mut self, node: NodeObject) -> Dirty {
-        if self.nodes.get(&node.name) == Some(&node) {
-            return Dirty::default();
-        }
-        let name = node.name.clone();
-        self.nodes.insert(name.clone(), node);
-        Dirty { nodes: [name].into(), ..Dirty::default() }
-    }
-
     fn gate(&self, namespace: &str) -> Gate {
-        let default = self.config.namespaces == DefaultNamespace::Global;
-        let namespace = self.namespaces.get(namespace);
-        let (object, open) = (namespace.map(|n| &n.object), namespace.map_or(Gate::Open, |n| n.open));
-        if policy::namespace_is_global(object, default) { open } else { Gate::Shut }
+        gate(self.namespaces.get(namespace), self.config.namespaces)
     }
+}
+
+/// What a Namespace lets out; `None` is one that was never heard of.
+fn gate(namespace: Option<&Namespace>, default: DefaultNamespace) -> Gate {
+    let global = policy::namespace_is_global(namespace.map(|n| &n.object), default == DefaultNamespace::Global);
+    if global { namespace.map_or(Gate::Open, |n| n.open) } else { Gate::Shut }
 }
 
 impl Dirty {

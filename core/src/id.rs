@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -90,6 +91,18 @@ impl MaxClusters {
             Self::C255 => 255,
             Self::C511 => 511,
         }
+    }
+
+    /// The numbers of a cluster's identities.
+    ///
+    /// Source: Cilium `pkg/identity/numericidentity.go`: the cluster's id stands above 16 bits, or 15 in a mesh of 511.
+    pub fn identities(self, cluster: ClusterId) -> RangeInclusive<u32> {
+        let bits = match self {
+            Self::C255 => 16,
+            Self::C511 => 15,
+        };
+        let first = u32::from(cluster.get()) << bits;
+        first..=first + (1 << bits) - 1
     }
 }
 

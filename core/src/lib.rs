@@ -16,6 +16,7 @@ pub mod export;
 pub mod flows;
 pub mod hold;
 pub mod id;
+pub mod identity;
 pub mod ledger;
 pub mod merge;
 pub mod mesh;

@@ -3,12 +3,14 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use ipnet::IpNet;
 use smol_str::SmolStr;
 
 use crate::id::{Addr, Family, ServiceKey};
 use crate::model::{Conditions, InternalTrafficPolicy, Port};
+use crate::record::IdentityLabel;
 
 /// Labels or annotations.
 pub type Labels = BTreeMap<SmolStr, String>;
@@ -24,6 +26,16 @@ pub enum Object {
     Namespace(NamespaceObject),
     /// `v1` Node.
     Node(NodeObject),
+    /// `v1` Pod.
+    Pod(PodObject),
+    /// `cilium.io/v2` CiliumNode.
+    CiliumNode(CiliumNodeObject),
+    /// `cilium.io/v2` CiliumIdentity.
+    CiliumIdentity(CiliumIdentityObject),
+    /// `cilium.io/v2` CiliumEndpoint.
+    CiliumEndpoint(CiliumEndpointObject),
+    /// `cilium.io/v2alpha1` CiliumEndpointSlice.
+    CiliumEndpointSlice(CiliumEndpointSliceObject),
 }
 
 /// The name of one object of a source.
@@ -42,6 +54,31 @@ pub enum ObjectKey {
     Namespace(SmolStr),
     /// A Node.
     Node(SmolStr),
+    /// A Pod.
+    Pod(PodKey),
+    /// A CiliumNode.
+    CiliumNode(SmolStr),
+    /// A CiliumIdentity, whose name is its number.
+    CiliumIdentity(u32),
+    /// A CiliumEndpoint, which has its Pod's name.
+    CiliumEndpoint(PodKey),
+    /// A CiliumEndpointSlice; it has no namespace of its own.
+    CiliumEndpointSlice(SmolStr),
+}
+
+/// The namespace and name of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodKey {
+    /// The namespace.
+    pub namespace: SmolStr,
+    /// The Pod's name.
+    pub name: SmolStr,
+}
+
+impl fmt::Display for PodKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 impl Object {
@@ -52,6 +89,11 @@ impl Object {
             Self::Slice(s) => ObjectKey::Slice { namespace: s.namespace.clone(), name: s.name.clone() },
             Self::Namespace(n) => ObjectKey::Namespace(n.name.clone()),
             Self::Node(n) => ObjectKey::Node(n.name.clone()),
+            Self::Pod(p) => ObjectKey::Pod(p.key.clone()),
+            Self::CiliumNode(n) => ObjectKey::CiliumNode(n.name.clone()),
+            Self::CiliumIdentity(i) => ObjectKey::CiliumIdentity(i.number),
+            Self::CiliumEndpoint(e) => ObjectKey::CiliumEndpoint(e.key()),
+            Self::CiliumEndpointSlice(s) => ObjectKey::CiliumEndpointSlice(s.name.clone()),
         }
     }
 }
@@ -133,6 +175,8 @@ pub struct EndpointObject {
 pub struct NamespaceObject {
     /// Its name.
     pub name: SmolStr,
+    /// All labels: they are part of the identity of its Pods.
+    pub labels: Labels,
     /// All annotations; `clustermesh.cilium.io/global` is the one that counts.
     pub annotations: Labels,
 }
@@ -152,6 +196,126 @@ pub struct NodeObject {
     pub pod_cidrs: Vec<IpNet>,
     /// `status.nodeInfo.bootID`.
     pub boot_id: String,
+}
+
+/// A Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodObject {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// All labels.
+    pub labels: Labels,
+    /// `spec.serviceAccountName`, `default` when not given.
+    pub service_account: SmolStr,
+    /// `spec.hostNetwork`: its addresses are its Node's.
+    pub host_network: bool,
+    /// `status.phase`.
+    pub phase: PodPhase,
+    /// `status.podIPs`.
+    pub ips: Vec<Addr>,
+    /// `status.hostIP`: its Node's address.
+    pub host_ip: Option<Addr>,
+    /// The named ports of its containers.
+    pub named_ports: Vec<Port>,
+}
+
+/// How far a Pod is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodPhase {
+    /// Accepted, not all of its containers were started.
+    #[default]
+    Pending,
+    /// At least one container runs or is restarted.
+    Running,
+    /// All containers ended well: its addresses are free.
+    Succeeded,
+    /// All containers ended, not all well: its addresses are free.
+    Failed,
+    /// Its Node does not answer.
+    Unknown,
+}
+
+impl PodPhase {
+    /// Whether it has ended, and has given its addresses back.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+}
+
+/// A Node as Cilium's agent on it describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CiliumNodeObject {
+    /// Its name, the Node's.
+    pub name: SmolStr,
+    /// All labels.
+    pub labels: Labels,
+    /// All annotations.
+    pub annotations: Labels,
+    /// `spec.addresses`, those that are IPs: type and address.
+    pub addresses: Vec<(SmolStr, Addr)>,
+    /// `spec.ipam.podCIDRs`, then the ranges of `spec.ipam.pools.allocated`.
+    pub pod_cidrs: Vec<IpNet>,
+    /// `spec.bootid`.
+    pub boot_id: String,
+    /// `spec.encryption.key`: IPsec key index, 0 = none.
+    pub encryption_key: u8,
+    /// `spec.health.ipv4`, `spec.health.ipv6`, `spec.ingress.ipv4`, `spec.ingress.ipv6`.
+    pub extra_ips: [Option<Addr>; 4],
+}
+
+/// A set of labels and its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiliumIdentityObject {
+    /// The object's name.
+    pub number: u32,
+    /// `security-labels`.
+    pub labels: Vec<IdentityLabel>,
+}
+
+/// A Pod's addresses and identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiliumEndpointObject {
+    /// The namespace.
+    pub namespace: SmolStr,
+    /// What it says.
+    pub endpoint: CiliumEndpointSpec,
+}
+
+impl CiliumEndpointObject {
+    /// Its Pod's name.
+    pub fn key(&self) -> PodKey {
+        PodKey { namespace: self.namespace.clone(), name: self.endpoint.pod.clone() }
+    }
+}
+
+/// Several Pods of one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiliumEndpointSliceObject {
+    /// The object's name.
+    pub name: SmolStr,
+    /// The namespace of its Pods.
+    pub namespace: SmolStr,
+    /// Its Pods.
+    pub endpoints: Vec<CiliumEndpointSpec>,
+}
+
+/// What a CiliumEndpoint, or an entry of a CiliumEndpointSlice, says of a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CiliumEndpointSpec {
+    /// The Pod's name.
+    pub pod: SmolStr,
+    /// Its identity's number; 0 when it has none yet.
+    pub identity: u32,
+    /// Its addresses.
+    pub ips: Vec<Addr>,
+    /// Its Node's address.
+    pub host_ip: Option<Addr>,
+    /// IPsec key index of its Node, 0 = none.
+    pub encryption_key: u8,
+    /// Its service account; empty when not given.
+    pub service_account: SmolStr,
+    /// Its named ports, in the object's order.
+    pub named_ports: Vec<Port>,
 }
 
 /// What a source says, in order.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use smol_str::SmolStr;
 
-use crate::id::{Family, ServiceKey};
+use crate::id::{Addr, Family, ServiceKey};
 use crate::model::Conditions;
 use crate::object::Labels;
 
@@ -158,6 +158,62 @@ pub struct NodeRecord {
     pub boot_id: String,
 }
 
+/// One label of an identity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdentityLabel {
+    /// Who set it: `k8s` for all that comes from Kubernetes; `unspec` when the writer did not say.
+    pub source: SmolStr,
+    /// The key.
+    pub key: SmolStr,
+    /// The value.
+    pub value: SmolStr,
+}
+
+/// `cilium/state/identities/v1/id/<number>`: the labels behind a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityRecord {
+    /// The number, which the key says alone.
+    pub number: u32,
+    /// The labels in the writer's order.
+    pub labels: Vec<IdentityLabel>,
+}
+
+/// `cilium/state/ip/v1/default/<ip>` or `…/<ip>/<length>`: whose an address is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IpRecord {
+    /// The address.
+    pub ip: Addr,
+    /// The length of the prefix it stands for; `None` for an address alone, whose key has no length.
+    pub prefix_len: Option<u8>,
+    /// The address of the node that carries it.
+    pub host_ip: Option<Addr>,
+    /// The identity's number.
+    pub identity: u32,
+    /// IPsec key index of the node, 0 = none.
+    pub encryption_key: u8,
+    /// Normally empty.
+    pub metadata: String,
+    /// The Pod's namespace, `""` when it is no Pod's.
+    pub namespace: SmolStr,
+    /// The Pod's name.
+    pub pod: SmolStr,
+    /// The Pod's service account.
+    pub service_account: SmolStr,
+    /// The Pod's named ports, in the writer's order.
+    pub named_ports: Vec<NamedPort>,
+}
+
+/// A named port of an ip record; its protocol text is not checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// The name.
+    pub name: SmolStr,
+    /// The number.
+    pub port: u16,
+    /// The protocol.
+    pub protocol: SmolStr,
+}
+
 /// Which service records a cluster writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExportMode {
@@ -196,4 +252,8 @@ pub enum Record {
     Slice(SliceRecord),
     /// A node.
     Node(NodeRecord),
+    /// An identity.
+    Identity(IdentityRecord),
+    /// An address.
+    Ip(IpRecord),
 }

@@ -91,7 +91,7 @@ fn namespaces_as_cilium_reads_them() {
     let Tables { namespace_annotation, namespace_annotation_key, .. } = tables();
     for row in namespace_annotation {
         let value = (row.value != "<absent>").then_some((namespace_annotation_key.as_str(), row.value.as_str()));
-        let namespace = NamespaceObject { name: "test".into(), annotations: labels(value) };
+        let namespace = NamespaceObject { name: "test".into(), labels: labels([]), annotations: labels(value) };
         assert_eq!(namespace_is_global(Some(&namespace), row.default), row.global, "{row:?}");
     }
     assert!(namespace_is_global(None, true));

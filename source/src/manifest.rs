@@ -3,7 +3,9 @@
 //! A file is good as a whole or not at all. What is wrong with it is one [`ManifestError`] that names the document, the
 //! line and the field, because a person has to find it. Kinds the mesh does not use are counted and otherwise ignored.
 
+mod cilium;
 mod place;
+mod pod;
 mod shape;
 
 use std::fmt;
@@ -133,6 +135,11 @@ enum Kind {
     Slice,
     Namespace,
     Node,
+    Pod,
+    CiliumNode,
+    CiliumIdentity,
+    CiliumEndpoint,
+    CiliumEndpointSlice,
     Other,
 }
 
@@ -142,7 +149,12 @@ impl Kind {
             ("v1", "Service") => Self::Service,
             ("v1", "Namespace") => Self::Namespace,
             ("v1", "Node") => Self::Node,
+            ("v1", "Pod") => Self::Pod,
             ("discovery.k8s.io/v1", "EndpointSlice") => Self::Slice,
+            ("cilium.io/v2", "CiliumNode") => Self::CiliumNode,
+            ("cilium.io/v2", "CiliumIdentity") => Self::CiliumIdentity,
+            ("cilium.io/v2", "CiliumEndpoint") => Self::CiliumEndpoint,
+            ("cilium.io/v2" | "cilium.io/v2alpha1", "CiliumEndpointSlice") => Self::CiliumEndpointSlice,
             _ => Self::Other,
         }
     }
@@ -236,6 +248,13 @@ impl<'de> DeserializeSeed<'de> for ObjectSeed {
             Kind::Slice => shape::EndpointSlice::deserialize(de)?.into_object().map(Object::Slice),
             Kind::Namespace => Some(Object::Namespace(shape::Namespace::deserialize(de)?.into())),
             Kind::Node => Some(Object::Node(shape::Node::deserialize(de)?.into())),
+            Kind::Pod => Some(Object::Pod(pod::Pod::deserialize(de)?.into())),
+            Kind::CiliumNode => Some(Object::CiliumNode(cilium::Node::deserialize(de)?.into())),
+            Kind::CiliumIdentity => Some(Object::CiliumIdentity(cilium::Identity::deserialize(de)?.into())),
+            Kind::CiliumEndpoint => Some(Object::CiliumEndpoint(cilium::Endpoint::deserialize(de)?.into())),
+            Kind::CiliumEndpointSlice => {
+                Some(Object::CiliumEndpointSlice(cilium::EndpointSlice::deserialize(de)?.into()))
+            }
             Kind::Other => {
                 IgnoredAny::deserialize(de)?;
                 None

@@ -356,7 +356,7 @@ impl Feed {
         let outcome = match cilium::decode(kind, key, value, &self.reading.peer) {
             Ok(Record::Service(record)) => self.admission.service(suffix, &record),
             Ok(Record::Slice(record)) => self.admission.slice(suffix, &record).map(Outcome::Admitted),
-            Ok(Record::Node(_)) => Ok(Outcome::Deleted(ServiceKey::new("", ""))),
+            Ok(Record::Node(_) | Record::Identity(_) | Record::Ip(_)) => Ok(Outcome::Deleted(ServiceKey::new("", ""))),
             Err(error) => return undecodable(&error),
         };
         match outcome {
@@ -377,7 +377,7 @@ impl Feed {
     fn judge_node(&self, key: &str, value: &[u8]) -> Judged<()> {
         let record = match cilium::decode(Kind::Nodes, key, value, &self.reading.peer) {
             Ok(Record::Node(record)) => record,
-            Ok(Record::Service(_) | Record::Slice(_)) => return Judged::Deleted,
+            Ok(_) => return Judged::Deleted,
             Err(error) => return undecodable(&error),
         };
         match self.admission.node(self.suffix(Kind::Nodes, key), &record) {

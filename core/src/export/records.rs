@@ -1,25 +1,33 @@
 //! Kubernetes objects turned into records, one function a record.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use ipnet::IpNet;
+use smol_str::SmolStr;
 
 use super::ExporterConfig;
 use crate::id::Addr;
 use crate::model::{Endpoint, Policy, Port, ServiceSpec, Slice};
-use crate::object::{EndpointObject, NodeObject, ServiceKind, ServiceObject, SliceObject};
+use crate::object::{
+    CiliumEndpointSpec, CiliumNodeObject, EndpointObject, Labels, NodeObject, PodObject, ServiceKind, ServiceObject,
+    SliceObject,
+};
 use crate::own::NodeInfo;
 use crate::policy::{self, Warning};
 use crate::record::{
-    NodeRecord, PortMap, RawCidr, RawPort, ServiceRecord, SliceEndpoint, SlicePort, SliceRecord, ZoneHints,
+    IpRecord, NamedPort, NodeRecord, PortMap, RawCidr, RawPort, ServiceRecord, SliceEndpoint, SlicePort, SliceRecord,
+    ZoneHints,
 };
 
 /// Annotations of a Node that mean something to Cilium's readers; others change often and concern nobody.
 const NODE_ANNOTATIONS: &str = "network.cilium.io/";
 /// A Node's WireGuard key.
 const WIREGUARD_KEY: &str = "network.cilium.io/wg-pub-key";
+/// What a node's record says of its writer.
+const SOURCE: &str = "custom-resource";
 /// A Node's zone.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -131,7 +139,7 @@ pub(super) fn own_slice(slice: &SliceObject, was_ready: &BTreeSet<Addr>) -> (Sli
 
 /// One Node, as Cilium's `nodes/v1` has it.
 pub(super) fn node(config: &ExporterConfig, node: &NodeObject) -> NodeRecord {
-    let (v4, v6): (alloc::vec::Vec<&IpNet>, _) = node.pod_cidrs.iter().partition(|net| net.addr().is_ipv4());
+    let (v4, v6): (Vec<&IpNet>, _) = node.pod_cidrs.iter().partition(|net| net.addr().is_ipv4());
     let (mut v4, mut v6) = (v4.into_iter().map(raw_cidr), v6.into_iter().map(raw_cidr));
     let annotations = node.annotations.iter().filter(|(key, _)| key.starts_with(NODE_ANNOTATIONS));
     let annotations: BTreeMap<_, _> = annotations.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -145,7 +153,7 @@ pub(super) fn node(config: &ExporterConfig, node: &NodeObject) -> NodeRecord {
         ipv4_secondary_cidrs: v4.collect(),
         ipv6_secondary_cidrs: v6.collect(),
         extra_ips: Default::default(),
-        source: "custom-resource".into(),
+        source: SOURCE.into(),
         encryption_key: 0,
         wireguard_key: node.annotations.get(WIREGUARD_KEY).cloned().unwrap_or_default(),
         labels: Some(node.labels.clone()).filter(|labels| !labels.is_empty()),
@@ -154,12 +162,71 @@ pub(super) fn node(config: &ExporterConfig, node: &NodeObject) -> NodeRecord {
     }
 }
 
-/// A Node's place, for its own agent.
-pub(super) fn node_info(node: &NodeObject) -> NodeInfo {
-    NodeInfo {
-        zone: node.labels.get(ZONE).filter(|zone| !zone.is_empty()).map(Into::into),
-        addresses: node.addresses.iter().map(|(_, addr)| *addr).collect(),
+/// One CiliumNode, as Cilium's `nodes/v1` has it.
+pub(super) fn cilium_node(config: &ExporterConfig, node: &CiliumNodeObject) -> NodeRecord {
+    let (v4, v6): (Vec<&IpNet>, _) = node.pod_cidrs.iter().partition(|net| net.addr().is_ipv4());
+    let (mut v4, mut v6) = (v4.into_iter().map(raw_cidr), v6.into_iter().map(raw_cidr));
+    NodeRecord {
+        name: node.name.to_string(),
+        cluster: config.cluster.to_string(),
+        cluster_id: config.id.get().into(),
+        addresses: node.addresses.iter().map(|(kind, addr)| (kind.to_string(), addr.to_string())).collect(),
+        ipv4_cidr: v4.next(),
+        ipv6_cidr: v6.next(),
+        ipv4_secondary_cidrs: v4.collect(),
+        ipv6_secondary_cidrs: v6.collect(),
+        extra_ips: node.extra_ips.map(|ip| ip.map(|ip| ip.to_string()).unwrap_or_default()),
+        source: SOURCE.into(),
+        encryption_key: node.encryption_key,
+        wireguard_key: node.annotations.get(WIREGUARD_KEY).cloned().unwrap_or_default(),
+        labels: Some(node.labels.clone()).filter(|labels| !labels.is_empty()),
+        annotations: Some(node.annotations.clone()).filter(|annotations| !annotations.is_empty()),
+        boot_id: node.boot_id.clone(),
     }
+}
+
+/// One address of a Pod, as Cilium's `ip/v1` has it.
+pub(super) fn pod_ip(addr: Addr, pod: &PodObject, number: u32) -> IpRecord {
+    IpRecord {
+        ip: addr,
+        prefix_len: None,
+        host_ip: pod.host_ip,
+        identity: number,
+        encryption_key: 0,
+        metadata: String::new(),
+        namespace: pod.key.namespace.clone(),
+        pod: pod.key.name.clone(),
+        service_account: pod.service_account.clone(),
+        named_ports: pod.named_ports.iter().map(named_port).collect(),
+    }
+}
+
+/// One address of a CiliumEndpoint, as Cilium's `ip/v1` has it.
+pub(super) fn endpoint_ip(addr: Addr, namespace: &SmolStr, endpoint: &CiliumEndpointSpec) -> IpRecord {
+    IpRecord {
+        ip: addr,
+        prefix_len: None,
+        host_ip: endpoint.host_ip,
+        identity: endpoint.identity,
+        encryption_key: endpoint.encryption_key,
+        metadata: String::new(),
+        namespace: namespace.clone(),
+        pod: endpoint.pod.clone(),
+        service_account: endpoint.service_account.clone(),
+        named_ports: endpoint.named_ports.iter().map(named_port).collect(),
+    }
+}
+
+/// A Node's place, for its own agent.
+pub(super) fn node_info(labels: &Labels, addresses: &[(SmolStr, Addr)]) -> NodeInfo {
+    NodeInfo {
+        zone: labels.get(ZONE).filter(|zone| !zone.is_empty()).map(Into::into),
+        addresses: addresses.iter().map(|(_, addr)| *addr).collect(),
+    }
+}
+
+fn named_port(port: &Port) -> NamedPort {
+    NamedPort { name: port.name.clone(), port: port.number, protocol: port.protocol.to_string().into() }
 }
 
 fn port_map(ports: &[Port]) -> PortMap {

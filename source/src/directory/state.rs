@@ -243,5 +243,10 @@ fn describe(key: &ObjectKey) -> String {
         ObjectKey::Slice { namespace, name } => format!("EndpointSlice {namespace}/{name}"),
         ObjectKey::Namespace(name) => format!("Namespace {name}"),
         ObjectKey::Node(name) => format!("Node {name}"),
+        ObjectKey::Pod(key) => format!("Pod {key}"),
+        ObjectKey::CiliumNode(name) => format!("CiliumNode {name}"),
+        ObjectKey::CiliumIdentity(number) => format!("CiliumIdentity {number}"),
+        ObjectKey::CiliumEndpoint(key) => format!("CiliumEndpoint {key}"),
+        ObjectKey::CiliumEndpointSlice(name) => format!("CiliumEndpointSlice {name}"),
     }
 }

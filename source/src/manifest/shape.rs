@@ -21,18 +21,18 @@ const CLIENT_IP_SECONDS: u32 = 10_800;
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 #[derive(Deserialize)]
-struct Metadata {
-    name: Name,
+pub(super) struct Metadata {
+    pub(super) name: Name,
     #[serde(default, deserialize_with = "or_default")]
     namespace: Option<Name>,
     #[serde(default, deserialize_with = "or_default")]
-    labels: BTreeMap<SmolStr, String>,
+    pub(super) labels: BTreeMap<SmolStr, String>,
     #[serde(default, deserialize_with = "or_default")]
-    annotations: BTreeMap<SmolStr, String>,
+    pub(super) annotations: BTreeMap<SmolStr, String>,
 }
 
 impl Metadata {
-    fn namespace(&self) -> SmolStr {
+    pub(super) fn namespace(&self) -> SmolStr {
         self.namespace.as_ref().map_or_else(|| SmolStr::new_static("default"), |n| n.0.clone())
     }
 }
@@ -40,7 +40,7 @@ impl Metadata {
 /// A name that may stand in a key of a store: not empty, no slash, at most Kubernetes' 253 bytes.
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "SmolStr")]
-struct Name(SmolStr);
+pub(super) struct Name(pub(super) SmolStr);
 
 impl TryFrom<SmolStr> for Name {
     type Error = String;
@@ -55,7 +55,7 @@ impl TryFrom<SmolStr> for Name {
 /// An address with its text's errors in words.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "SmolStr")]
-struct Address(IpAddr);
+pub(super) struct Address(pub(super) IpAddr);
 
 impl TryFrom<SmolStr> for Address {
     type Error = String;
@@ -67,7 +67,7 @@ impl TryFrom<SmolStr> for Address {
 
 #[derive(Deserialize)]
 #[serde(try_from = "SmolStr")]
-struct ProtocolName(Protocol);
+pub(super) struct ProtocolName(Protocol);
 
 impl TryFrom<SmolStr> for ProtocolName {
     type Error = String;
@@ -99,7 +99,7 @@ impl TryFrom<SmolStr> for ClusterIp {
 }
 
 /// An explicit `null` means what an absent field means.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(de: D) -> Result<T, D::Error> {
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(de: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(de).map(Option::unwrap_or_default)
 }
 
@@ -212,7 +212,7 @@ impl From<Service> for ServiceObject {
     }
 }
 
-fn port(name: Option<SmolStr>, protocol: Option<ProtocolName>, number: u16) -> Port {
+pub(super) fn port(name: Option<SmolStr>, protocol: Option<ProtocolName>, number: u16) -> Port {
     Port { name: name.unwrap_or_default(), protocol: protocol.map_or(Protocol::Tcp, |p| p.0), number }
 }
 
@@ -352,7 +352,8 @@ pub(super) struct Namespace {
 
 impl From<Namespace> for NamespaceObject {
     fn from(namespace: Namespace) -> Self {
-        Self { name: namespace.metadata.name.0, annotations: namespace.metadata.annotations }
+        let Metadata { name, labels, annotations, .. } = namespace.metadata;
+        Self { name: name.0, labels, annotations }
     }
 }
 
@@ -375,7 +376,7 @@ struct NodeSpec {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "SmolStr")]
-struct Cidr(IpNet);
+pub(super) struct Cidr(pub(super) IpNet);
 
 impl TryFrom<SmolStr> for Cidr {
     type Error = String;

@@ -110,7 +110,7 @@ endpoints: [{addresses: [a.example.org]}]
 ",
         expect![[r#"
             1 Slice(SliceObject { namespace: "x", name: "s1", labels: {"kubernetes.io/service-name": "a"}, annotations: {}, family: V4, endpoints: [EndpointObject { addresses: [10.1.0.1], conditions: Conditions { ready: Some(true), serving: None, terminating: None }, hostname: None, node: Some("n1"), zone: Some("z1"), hints: ["z1"] }, EndpointObject { addresses: [10.1.0.2], conditions: Conditions { ready: None, serving: None, terminating: None }, hostname: None, node: None, zone: None, hints: [] }], ports: [Port { name: "http", protocol: Tcp, number: 8080 }] })
-            2 Namespace(NamespaceObject { name: "ns", annotations: {"clustermesh.cilium.io/global": "false"} })
+            2 Namespace(NamespaceObject { name: "ns", labels: {}, annotations: {"clustermesh.cilium.io/global": "false"} })
             ignored 2
         "#]],
     );
@@ -221,4 +221,96 @@ fn json_is_yaml() {
 fn more_documents_than_the_readers_default_budget() {
     let text: String = (0..3_000).map(|n| format!("---\nkind: Namespace\nmetadata: {{name: n{n}}}\n")).collect();
     assert_eq!(parse(&text).unwrap().objects.len(), 3_000);
+}
+
+#[test]
+fn pods() {
+    check(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: x-wing-0, namespace: fleet, labels: {app: x-wing, pod-template-hash: abc}}
+spec:
+  serviceAccountName: pilot
+  containers:
+  - ports: [{containerPort: 9000}, {name: metrics, containerPort: 9090}, {name: dns, containerPort: 53, protocol: UDP}]
+status: {phase: Running, podIP: 10.1.0.7, podIPs: [{ip: 10.1.0.7}, {ip: "fd00:1::7"}], hostIP: 192.0.2.1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: waits}
+spec: {hostNetwork: true, containers: null}
+status: {podIP: "", podIPs: null, hostIP: ""}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: odd}
+status: {phase: Pondering, podIP: 10.1.0.8}
+"#,
+        expect![[r#"
+            1 Pod(PodObject { key: PodKey { namespace: "fleet", name: "x-wing-0" }, labels: {"app": "x-wing", "pod-template-hash": "abc"}, service_account: "pilot", host_network: false, phase: Running, ips: [10.1.0.7, fd00:1::7], host_ip: Some(192.0.2.1), named_ports: [Port { name: "dns", protocol: Udp, number: 53 }, Port { name: "metrics", protocol: Tcp, number: 9090 }] })
+            2 Pod(PodObject { key: PodKey { namespace: "default", name: "waits" }, labels: {}, service_account: "default", host_network: true, phase: Pending, ips: [], host_ip: None, named_ports: [] })
+            3 Pod(PodObject { key: PodKey { namespace: "default", name: "odd" }, labels: {}, service_account: "default", host_network: false, phase: Unknown, ips: [10.1.0.8], host_ip: None, named_ports: [] })
+            ignored 0
+        "#]],
+    );
+}
+
+#[test]
+fn cilium_kinds() {
+    check(
+        r#"
+apiVersion: cilium.io/v2
+kind: CiliumNode
+metadata: {name: n1, labels: {a: b}, annotations: {network.cilium.io/wg-pub-key: k}}
+spec:
+  addresses: [{ip: 172.18.0.2, type: InternalIP}, {ip: a-name, type: Hostname}]
+  bootid: b-1
+  encryption: {key: 7}
+  health: {ipv4: 10.244.0.134}
+  ingress: {ipv6: "fd00::9"}
+  ipam: {podCIDRs: [10.244.0.0/24], pools: {allocated: [{pool: default, cidrs: [10.10.0.0/27]}]}}
+---
+apiVersion: cilium.io/v2
+kind: CiliumIdentity
+metadata: {name: "196915"}
+security-labels: {"k8s:b": "1", "k8s:a": "x", bare: "", "any:a": "y"}
+---
+apiVersion: cilium.io/v2
+kind: CiliumEndpoint
+metadata: {name: p, namespace: test}
+status:
+  encryption: {key: 5}
+  identity: {id: 199475}
+  named-ports: [{name: http, port: 8080, protocol: TCP}]
+  networking: {addressing: [{ipv4: 10.244.2.74, ipv6: "fd00::74"}], node: 172.18.0.2}
+  service-account: default
+---
+apiVersion: cilium.io/v2
+kind: CiliumEndpoint
+metadata: {name: empty}
+status: {identity: {}}
+---
+apiVersion: cilium.io/v2alpha1
+kind: CiliumEndpointSlice
+metadata: {name: ces-1}
+namespace: qux
+endpoints:
+- {name: q, id: 199472, encryption: {}, service-account: sa, networking: {addressing: [{ipv4: 10.244.1.79}], node: 172.18.0.3}}
+"#,
+        expect![[r#"
+            1 CiliumNode(CiliumNodeObject { name: "n1", labels: {"a": "b"}, annotations: {"network.cilium.io/wg-pub-key": "k"}, addresses: [("InternalIP", 172.18.0.2)], pod_cidrs: [10.244.0.0/24, 10.10.0.0/27], boot_id: "b-1", encryption_key: 7, extra_ips: [Some(10.244.0.134), None, None, Some(fd00::9)] })
+            2 CiliumIdentity(CiliumIdentityObject { number: 196915, labels: [IdentityLabel { source: "any", key: "a", value: "y" }, IdentityLabel { source: "k8s", key: "a", value: "x" }, IdentityLabel { source: "k8s", key: "b", value: "1" }, IdentityLabel { source: "unspec", key: "bare", value: "" }] })
+            3 CiliumEndpoint(CiliumEndpointObject { namespace: "test", endpoint: CiliumEndpointSpec { pod: "p", identity: 199475, ips: [10.244.2.74, fd00::74], host_ip: Some(172.18.0.2), encryption_key: 5, service_account: "default", named_ports: [Port { name: "http", protocol: Tcp, number: 8080 }] } })
+            4 CiliumEndpoint(CiliumEndpointObject { namespace: "default", endpoint: CiliumEndpointSpec { pod: "empty", identity: 0, ips: [], host_ip: None, encryption_key: 0, service_account: "", named_ports: [] } })
+            5 CiliumEndpointSlice(CiliumEndpointSliceObject { name: "ces-1", namespace: "qux", endpoints: [CiliumEndpointSpec { pod: "q", identity: 199472, ips: [10.244.1.79], host_ip: Some(172.18.0.3), encryption_key: 0, service_account: "sa", named_ports: [] }] })
+            ignored 0
+        "#]],
+    );
+}
+
+#[test]
+fn a_cilium_identity_is_named_by_its_number() {
+    let error = parse("apiVersion: cilium.io/v2\nkind: CiliumIdentity\nmetadata: {name: +5}\n").unwrap_err();
+    expect![[r#"line 3, column 18, field metadata.name: "+5" is no identity's number"#]].assert_eq(&error.to_string());
 }

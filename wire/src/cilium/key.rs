@@ -3,7 +3,7 @@
 //! Source: Cilium `pkg/kvstore/store`, `pkg/clustermesh`. Two kinds have no cluster in their keys: identities (the
 //! number says whose it is) and addresses; and a canary names the registered prefix, without what follows it.
 
-use tombolo_core::id::{ClusterName, ServiceKey};
+use tombolo_core::id::{Addr, ClusterName, ServiceKey};
 
 /// Written every minute by the owner, leased; only its arrival counts.
 pub const HEARTBEAT: &str = "cilium/.heartbeat";
@@ -90,4 +90,14 @@ pub fn slice(cluster: &ClusterName, namespace: &str, name: &str) -> String {
 /// The key of a node.
 pub fn node(cluster: &ClusterName, name: &str) -> String {
     format!("{}{name}", Kind::Nodes.state_prefix(cluster))
+}
+
+/// The key of an identity. It names no cluster: the number says whose it is.
+pub fn identity(number: u32) -> String {
+    format!("{STATE}{}/id/{number}", Kind::Identities.as_str())
+}
+
+/// The key of an address. It names no cluster either.
+pub fn ip(addr: Addr) -> String {
+    format!("{STATE}{}/default/{addr}", Kind::Ip.as_str())
 }

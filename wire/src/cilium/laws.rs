@@ -10,13 +10,15 @@ use tombolo_core::id::{Family, ServiceKey};
 use tombolo_core::model::Conditions;
 use tombolo_core::object::Labels;
 use tombolo_core::record::{
-    ClusterConfig, ExportMode, NodeRecord, PortMap, RawCidr, RawPort, Record, ServiceRecord, SliceEndpoint, SlicePort,
-    SliceRecord, ZoneHints,
+    ClusterConfig, ExportMode, IdentityLabel, IdentityRecord, IpRecord, NamedPort, NodeRecord, PortMap, RawCidr,
+    RawPort, Record, ServiceRecord, SliceEndpoint, SlicePort, SliceRecord, ZoneHints,
 };
 
 use super::key::{self, Kind};
 use super::tests::east;
-use super::{decode, decode_config, encode_config, encode_node, encode_service, encode_slice};
+use super::{
+    decode, decode_config, encode_config, encode_identity, encode_ip, encode_node, encode_service, encode_slice,
+};
 use crate::proto::arbitrary::{name, text};
 
 fn labels() -> impl Strategy<Value = Labels> {
@@ -94,6 +96,49 @@ fn node() -> impl Strategy<Value = NodeRecord> {
     )
 }
 
+fn identity() -> impl Strategy<Value = IdentityRecord> {
+    let word = "[a-z$][a-z0-9./-]{0,8}";
+    let label = ("[a-z][a-z0-9]{0,5}", word, "[^;]{0,8}").prop_map(|(source, key, value)| IdentityLabel {
+        source: source.into(),
+        key: key.into(),
+        value: value.into(),
+    });
+    let cluster =
+        IdentityLabel { source: "k8s".into(), key: "io.cilium.k8s.policy.cluster".into(), value: "east".into() };
+    (196_608..=262_143_u32, vec(label, 0..4)).prop_map(move |(number, mut labels)| {
+        labels.push(cluster.clone());
+        IdentityRecord { number, labels }
+    })
+}
+
+fn ip() -> impl Strategy<Value = IpRecord> {
+    let number = prop_oneof![0..256_u32, 196_608..=262_143_u32];
+    let port = (".{0,8}", any::<u16>(), ".{0,4}").prop_map(|(name, port, protocol)| NamedPort {
+        name: name.into(),
+        port,
+        protocol: protocol.into(),
+    });
+    let addrs = (any::<IpAddr>(), option::of(any::<u8>()), option::of(any::<IpAddr>()));
+    let texts = [".{0,6}", ".{0,6}", ".{0,6}", ".{0,6}"];
+    (addrs, number, any::<u8>(), texts, vec(port, 0..3)).prop_map(
+        |((ip, len, host), identity, encryption_key, [metadata, namespace, pod, service_account], named_ports)| {
+            let ip = ip.to_canonical();
+            IpRecord {
+                ip: ip.into(),
+                prefix_len: len.map(|len| len % if ip.is_ipv4() { 33 } else { 129 }),
+                host_ip: host.map(Into::into),
+                identity,
+                encryption_key,
+                metadata,
+                namespace: namespace.into(),
+                pod: pod.into(),
+                service_account: service_account.into(),
+                named_ports,
+            }
+        },
+    )
+}
+
 fn slice() -> impl Strategy<Value = SliceRecord> {
     let text = || option::of(".{0,10}");
     let endpoint = |long: bool| {
@@ -156,6 +201,31 @@ proptest! {
     }
 
     #[test]
+    fn identities_decode_as_encoded(identity in identity()) {
+        let bytes = encode_identity(&identity);
+        let key = key::identity(identity.number);
+        prop_assert_eq!(decode(Kind::Identities, &key, &bytes, &east()), Ok(Record::Identity(identity)));
+    }
+
+    #[test]
+    fn addresses_decode_as_encoded(ip in ip()) {
+        let key = format!("{}{}", key::ip(ip.ip), ip.prefix_len.map(|len| format!("/{len}")).unwrap_or_default());
+        let bytes = encode_ip(&ip);
+        prop_assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+        prop_assert_eq!(decode(Kind::Ip, &key, &bytes, &east()), Ok(Record::Ip(ip)));
+    }
+
+    #[test]
+    fn any_text_is_an_identity_or_an_error(text in "[a-z$.:=;]{0,40}", number in any::<u32>()) {
+        let text = format!("{text};k8s:io.cilium.k8s.policy.cluster=east");
+        let decoded = decode(Kind::Identities, &key::identity(number), text.as_bytes(), &east());
+        if let Ok(Record::Identity(record)) = decoded {
+            let again = decode(Kind::Identities, &key::identity(number), &encode_identity(&record), &east());
+            prop_assert_eq!(again, Ok(Record::Identity(record)), "{}", text);
+        }
+    }
+
+    #[test]
     fn slices_decode_as_encoded(slice in slice()) {
         let key = key::slice(&east().name, &slice.namespace, &slice.name);
         let bytes = encode_slice(&slice);
@@ -186,7 +256,8 @@ proptest! {
     #[test]
     fn any_bytes_are_a_record_or_an_error(bytes in vec(any::<u8>(), 0..200), kind in 0..6_usize) {
         let kind = Kind::ALL[kind];
-        let key = format!("{}a/b", kind.state_prefix(&east().name));
+        let name = if kind == Kind::Identities { "200000" } else { "a/b" };
+        let key = format!("{}{name}", kind.state_prefix(&east().name));
         let _either = decode(kind, &key, &bytes, &east());
         let _either = decode_config(&bytes);
     }

@@ -2,18 +2,22 @@
 //!
 //! Decoding applies Cilium's own validators and nothing more; admission comes later. Encoding is byte-equal to Cilium's
 //! (for endpoint slices: the protobuf is, zstd frames are not canonical), so that an unchanged record is never rewritten.
-//! Identities, addresses and service exports have keys and canaries here, and no values yet.
+//! Service exports have keys and canaries here, and no values yet.
 
 use tombolo_core::id::{ClusterId, ClusterName, IdError, MaxClusters};
+use tombolo_core::identity::{CLUSTER_LABEL, SOURCE};
 use tombolo_core::record::Record;
 
 pub mod key;
 
 mod config;
+mod identity;
+mod ip;
 mod json;
 mod json_values;
 #[cfg(test)]
 mod laws;
+mod net_json;
 mod node;
 mod service;
 mod slice;
@@ -24,6 +28,8 @@ mod timestamp;
 mod vectors;
 
 pub use config::{ConfigError, decode_config, encode_config, validate_config};
+pub use identity::{decode_labels, encode_identity};
+pub use ip::encode_ip;
 pub use json::JsonError;
 pub use node::encode_node;
 pub use service::encode_service;
@@ -116,7 +122,26 @@ pub enum DecodeError {
         /// The port's name.
         port: String,
     },
-    /// The key is not under the peer's prefix for the kind.
+    /// An identity's value is not its labels.
+    #[error("the labels are {0}")]
+    Labels(&'static str),
+    /// An identity's labels do not say that it is the peer's.
+    #[error("the label {CLUSTER_LABEL} is {got}, expected {SOURCE}:{expected}")]
+    ClusterLabel {
+        /// What the labels say, with the source.
+        got: String,
+        /// Whose store it is in.
+        expected: ClusterName,
+    },
+    /// An identity's number is neither in the peer's range nor, for an address, reserved.
+    #[error("identity {number} is not in the range of cluster id {cluster}")]
+    IdentityRange {
+        /// The number.
+        number: u32,
+        /// The peer's id.
+        cluster: ClusterId,
+    },
+    /// The key is not under the peer's prefix for the kind, or not formed as the kind's keys are.
     #[error("the key is not one of {cluster}'s {kind}")]
     Key {
         /// The kind.
@@ -141,7 +166,9 @@ pub fn decode(kind: Kind, key: &str, value: &[u8], peer: &PeerIdentity) -> Resul
         Kind::Services => service::decode(name, value, peer).map(Record::Service),
         Kind::EndpointSlices => slice::decode(name, value, peer).map(Record::Slice),
         Kind::Nodes => node::decode(name, value, peer).map(Record::Node),
-        Kind::Identities | Kind::Ip | Kind::ServiceExports => Err(DecodeError::Unread(kind.as_str())),
+        Kind::Identities => identity::decode(name, value, peer).map(Record::Identity),
+        Kind::Ip => ip::decode(name, value, peer).map(Record::Ip),
+        Kind::ServiceExports => Err(DecodeError::Unread(kind.as_str())),
     }
 }
 

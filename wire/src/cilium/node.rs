@@ -6,14 +6,12 @@
 
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use smol_str::SmolStr;
 use tombolo_core::record::{NodeRecord, RawCidr};
 
 use super::json::{self, Go, JsonError, List, Map, Ptr, Reader, folds, go_struct};
+use super::net_json::{Ip, Mask};
 use super::{Claim, DecodeError, PeerIdentity};
 
 go_struct!(
@@ -56,76 +54,9 @@ go_struct!(
     }
 );
 
-/// `net.IP`: nil, which is the empty text, or an address; a mapped IPv4 address is IPv4.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ip(Option<IpAddr>);
-
-/// `net.IPMask`: nil or bytes, in base64.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Mask(Option<Vec<u8>>);
-
 /// `cidr.CIDR`: a struct around a pointer, so `{}` is one without a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct CidrJson(Option<NetJson>);
-
-impl Go for Ip {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
-        if !reader.null()? {
-            let bad = reader.expected("an IP address");
-            let text = reader.text()?;
-            let ip = if text.is_empty() { None } else { Some(text.parse::<IpAddr>()) };
-            self.0 = ip.transpose().map_err(|_| bad)?.map(|ip| ip.to_canonical());
-        }
-        Ok(())
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        self.text().write(out);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-}
-
-impl Ip {
-    fn new(text: &str) -> Self {
-        Self(text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical()))
-    }
-
-    fn text(self) -> String {
-        self.0.map(|ip| ip.to_string()).unwrap_or_default()
-    }
-}
-
-/// Go's standard encoding, which does not look at the bits beyond the last byte.
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
-
-impl Go for Mask {
-    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
-        self.0 = match reader.null()? {
-            true => None,
-            false => {
-                let bad = reader.expected("base64");
-                let text = reader.text()?.replace(['\r', '\n'], "");
-                Some(BASE64.decode(text).map_err(|_| bad)?)
-            }
-        };
-        Ok(())
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        match &self.0 {
-            Some(bytes) => BASE64.encode(bytes).write(out),
-            None => out.extend(b"null"),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-}
 
 impl Go for CidrJson {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), JsonError> {
@@ -158,25 +89,13 @@ impl Go for CidrJson {
 impl CidrJson {
     fn new(cidr: &RawCidr) -> Option<Self> {
         let ip = cidr.ip.parse::<IpAddr>().ok()?;
-        let ones = u32::from(cidr.prefix_len);
-        let mask = match ip {
-            IpAddr::V4(_) => u32::MAX.checked_shl(32_u32.checked_sub(ones)?).unwrap_or(0).to_be_bytes().to_vec(),
-            IpAddr::V6(_) => u128::MAX.checked_shl(128_u32.checked_sub(ones)?).unwrap_or(0).to_be_bytes().to_vec(),
-        };
-        Some(Self(Some(NetJson { ip: Ip(Some(ip)), mask: Mask(Some(mask)) })))
+        Some(Self(Some(NetJson { ip: Ip(Some(ip)), mask: Mask::new(ip, cidr.prefix_len)? })))
     }
 
     /// The range it stands for; none when the mask is no prefix or does not fit the address.
     fn range(&self) -> Option<RawCidr> {
-        let NetJson { ip: Ip(Some(ip)), mask: Mask(Some(mask)) } = self.0.as_ref()? else { return None };
-        let mask = match (ip, mask.split_first_chunk::<12>()) {
-            (IpAddr::V4(_), Some((head, tail))) if *head == [0xff; 12] => tail,
-            _ => mask,
-        };
-        let set: Vec<bool> = mask.iter().flat_map(|b| (0..8).map(move |i| b & (0x80 >> i) != 0)).collect();
-        let ones = set.iter().take_while(|set| **set).count();
-        let fits = set.len() == if ip.is_ipv4() { 32 } else { 128 } && !set[ones..].contains(&true);
-        fits.then(|| RawCidr { ip: ip.to_string(), prefix_len: u8::try_from(ones).expect("at most 128 bits") })
+        let NetJson { ip: Ip(Some(ip)), mask } = self.0.as_ref()? else { return None };
+        mask.ones(*ip).map(|prefix_len| RawCidr { ip: ip.to_string(), prefix_len })
     }
 }
 
