@@ -157,5 +157,5 @@ fn the_labels_of_a_pod() {
         k8s:io.kubernetes.pod.namespace=test;
     "#]]
     .assert_eq(&text);
-    assert_eq!(set.namespace().map(|n| n.as_str()), Some("test"));
+    assert_eq!(set.namespace().map(smol_str::SmolStr::as_str), Some("test"));
 }

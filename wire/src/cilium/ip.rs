@@ -3,6 +3,7 @@
 //! Source: Cilium `pkg/identity/identity.go` (`IPIdentityPair`), `pkg/ipcache/kvstore.go`.
 
 use bytes::Bytes;
+use tombolo_core::id::Addr;
 use tombolo_core::identity::RESERVED_NUMBERS;
 use tombolo_core::record::{IpRecord, NamedPort};
 
@@ -71,7 +72,7 @@ pub fn encode_ip(record: &IpRecord) -> Bytes {
     let json = IpJson {
         ip: Ip(Some(ip)),
         mask: record.prefix_len.and_then(|len| Mask::new(ip, len)).unwrap_or_default(),
-        host_ip: Ip(record.host_ip.map(|host| host.ip())),
+        host_ip: Ip(record.host_ip.map(Addr::ip)),
         id: record.identity,
         key: record.encryption_key,
         metadata: record.metadata.clone(),

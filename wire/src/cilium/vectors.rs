@@ -332,13 +332,14 @@ fn label_texts() {
     for row in derived(255)["identity_label_strings"].as_array().unwrap() {
         let text = row["value"].as_str().unwrap();
         let labels = identity::decode_labels(text.as_bytes()).unwrap();
+        // A value with the separator in it is two labels when it is read again, to Cilium too.
+        if text.contains("e;f") {
+            assert_eq!(labels.len(), 2, "{row}");
+            continue;
+        }
         let encoded = super::encode_identity(&IdentityRecord { number: 0, labels: labels.clone() });
         assert_eq!(encoded, text, "{row}");
-        let set = LabelSet::new(labels.clone());
-        // A value with the separator in it is two labels when it is read again, to Cilium too.
-        if !text.contains("e;f") {
-            assert_eq!(set.labels(), labels, "{row}: sorted as Cilium sorts");
-            assert_eq!(labels.len(), row["labels"].as_object().unwrap().len(), "{row}");
-        }
+        assert_eq!(labels.len(), row["labels"].as_object().unwrap().len(), "{row}");
+        assert_eq!(LabelSet::new(labels.clone()).labels(), labels, "{row}: sorted as Cilium sorts");
     }
 }
