@@ -64,6 +64,8 @@ pub struct Cluster {
     agents: BTreeMap<usize, Process>,
     /// Flags of agents beyond the usual.
     agent_flags: BTreeMap<usize, Vec<OsString>>,
+    /// What the apiserver reads, as its flag says it; the directory when absent.
+    source_flag: Option<String>,
     /// Flags of the apiserver beyond the usual.
     apiserver_flags: Vec<OsString>,
     /// By name.
@@ -95,6 +97,7 @@ impl Cluster {
             apiserver: None,
             agents: BTreeMap::new(),
             agent_flags: BTreeMap::new(),
+            source_flag: None,
             apiserver_flags: Vec::new(),
             pods: BTreeMap::new(),
             endpoints: Vec::new(),
@@ -162,12 +165,13 @@ impl Cluster {
     /// It cannot be started.
     pub fn start_apiserver(&mut self) -> Result<()> {
         let (site, dir) = (&self.site, &self.dir);
+        let source = self.source_flag.clone().unwrap_or_else(|| format!("dir:{}", self.source().display()));
         let spec =
             Spec::new(format!("{}-apiserver", site.name), programs::program("tombolo-apiserver")?, &site.control)
                 .flag("--cluster-name", &site.name)
                 .flag("--cluster-id", site.id.to_string())
                 .flag("--max-connected-clusters", "255")
-                .flag("--source", format!("dir:{}", self.source().display()))
+                .flag("--source", source)
                 .flag("--store", self.etcd.url())
                 .flag("--tls-dir", dir.join("tls"))
                 .flag("--peers-dir", dir.join("peers"))
@@ -211,6 +215,16 @@ impl Cluster {
     /// Gives a node's agent these flags beside the usual, from its next start on.
     pub fn set_agent_flags<F: Into<OsString>>(&mut self, node: usize, flags: impl IntoIterator<Item = F>) {
         self.agent_flags.insert(node, flags.into_iter().map(Into::into).collect());
+    }
+
+    /// Lets the apiserver read this instead of the directory, from its next start on: `kubernetes:KUBECONFIG`.
+    pub fn set_source(&mut self, flag: String) {
+        self.source_flag = Some(flag);
+    }
+
+    /// The apiserver's process, while it runs.
+    pub fn apiserver(&mut self) -> Option<&mut Process> {
+        self.apiserver.as_mut()
     }
 
     /// Gives the apiserver these flags beside the usual, from its next start on.

@@ -21,6 +21,7 @@ pub mod observe;
 pub mod operator;
 pub mod process;
 pub mod programs;
+pub mod recorder;
 pub mod run;
 pub mod scenario;
 pub mod story;

@@ -157,6 +157,17 @@ impl Process {
         Duration::from_nanos(waits.max().unwrap_or(0))
     }
 
+    /// What of its memory is in RAM now, in bytes.
+    ///
+    /// # Errors
+    /// It ended.
+    pub fn resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("it has ended")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
     /// Its log so far.
     fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -241,6 +241,20 @@ impl KubeCluster {
         self.flags.iter().fold(spec, Spec::arg)
     }
 
+    /// Starts the controllers again. Their clients wait up to a minute before they ask an API server again that was
+    /// away, which is nothing that a mesh is to be measured by.
+    ///
+    /// # Errors
+    /// They cannot be started.
+    pub fn restart_controllers(&mut self) -> Result<()> {
+        self.stop_manager()?;
+        self.start_manager()
+    }
+
+    fn stop_manager(&mut self) -> Result<()> {
+        self.manager.take().map_or(Ok(()), Process::kill)
+    }
+
     fn start_manager(&mut self) -> Result<()> {
         let spec = self
             .part("kube-controllers", "controller-manager", "200MiB")

@@ -69,6 +69,9 @@ impl KubeCluster {
     /// Brings back a state: the API server and its etcd are killed, the data replaced, both started and waited for. All
     /// revisions since are given a second time, to other writes.
     ///
+    /// The controllers are started again as well, as etcd's manual asks for: a watch from a version that the server has
+    /// not reached again is silent, and they do not notice. For the same reason kube-proxy is to be started again.
+    ///
     /// # Errors
     /// It cannot be copied, or they are not ready in time.
     pub fn restore(&mut self, saved: &Saved) -> Result<()> {
@@ -80,7 +83,8 @@ impl KubeCluster {
         wait_until("the etcd of the restored state", SOON, || {
             Ok(self.revision().map_or_else(|e| Seen::NotYet(format!("{e:#}")), Seen::Ready))
         })?;
-        self.restart_apiserver()
+        self.restart_apiserver()?;
+        self.restart_controllers()
     }
 
     /// One request to the JSON gateway of its etcd.

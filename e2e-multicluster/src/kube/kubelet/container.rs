@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-use tombolo_kube::objects::Kind;
+use tombolo_kube::objects::{Kind, Selection};
 
 use super::{Host, text_of, volumes};
 use crate::process::{Process, Spec};
@@ -42,6 +42,7 @@ impl Facts<'_> {
         let root = self.dir.join(format!("{name}.root"));
         fs::create_dir_all(&root)?;
         let environment = self.environment(spec).await?;
+        fs::write(self.dir.join("hosts"), self.hosts().await?)?;
         let script = self.script(spec, volumes, &root, &environment)?;
         let file = self.dir.join(format!("{name}.sh"));
         fs::write(&file, script)?;
@@ -75,7 +76,9 @@ impl Facts<'_> {
             writeln!(script, "mkdir {0}; mount --rbind /{folder} {0}", at(folder))?;
         }
         writeln!(script, "mkdir -m 1777 {}; mkdir {}", at("tmp"), at("etc"))?;
-        writeln!(script, "echo '127.0.0.1 localhost' > {}", at("etc/hosts"))?;
+        writeln!(script, "cp {} {}", quote(&self.dir.join("hosts").display().to_string()), at("etc/hosts"))?;
+        // Nobody is there: what hosts does not name has no address.
+        writeln!(script, "echo 'nameserver 127.0.0.1' > {}", at("etc/resolv.conf"))?;
         let etcd = etcd::locate()?.program;
         let ours = PROGRAMS.iter().filter_map(|name| Some((*name, programs::program(name).ok()?)));
         for (name, program) in ours.chain([("etcd", etcd)]) {
@@ -110,6 +113,21 @@ impl Facts<'_> {
         }
         script.push('\n');
         Ok(script)
+    }
+
+    /// The names of all Services as of now, in place of a DNS server.
+    async fn hosts(&self) -> Result<String> {
+        let (services, _) = self.host.objects.list(&Kind::new("v1", "Service"), &Selection::default()).await?;
+        let mut hosts = String::from("127.0.0.1 localhost\n");
+        for service in &services {
+            let (name, namespace) =
+                (text_of(&service["metadata"], "name")?, text_of(&service["metadata"], "namespace")?);
+            let addresses = service["spec"]["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            for address in addresses.filter(|address| address.parse::<IpAddr>().is_ok()) {
+                writeln!(hosts, "{address} {name}.{namespace}.svc {name}.{namespace}.svc.cluster.local")?;
+            }
+        }
+        Ok(hosts)
     }
 
     async fn environment(&self, spec: &Value) -> Result<BTreeMap<String, String>> {
