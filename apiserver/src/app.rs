@@ -20,7 +20,7 @@ use tombolo_wire::cilium::{self, PeerIdentity, key};
 use tombolo_wire::own;
 use tracing::{Instrument, Span, info_span};
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::driver::{self, Driver, Event, Outlets};
 use crate::earlier::Earlier;
 use crate::export::Export;
@@ -156,7 +156,11 @@ fn drive(
     let driver = Driver::new(config.clone(), (export, mirror), outlets, events.clone(), around);
     spawn("driver", info_span!("driver"), Box::pin(driver.run(queue)));
     let (said, source) = mpsc::channel(SOURCE_QUEUE);
-    spawn("source", info_span!("source"), Box::pin(directory::run(config.source.clone(), said)));
+    let follow: Task = match config.source.clone() {
+        Source::Directory(path) => Box::pin(directory::run(path, said)),
+        Source::Kubernetes(target) => Box::pin(tombolo_kube::source::run(target, said)),
+    };
+    spawn("source", info_span!("source"), follow);
     let forwarded = forward(source, Event::Source, events.clone(), cancel.clone());
     spawn("source events", info_span!("source_events"), Box::pin(forwarded));
     let (said, peers) = mpsc::channel(SOURCE_QUEUE);

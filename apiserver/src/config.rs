@@ -10,6 +10,7 @@ use clap::Parser;
 use ipnet::IpNet;
 use tombolo_core::export::DefaultNamespace;
 use tombolo_core::id::{ClusterId, ClusterName, MaxClusters};
+use tombolo_kube::source::Target;
 use tombolo_store::listen::ListenAddr;
 use tombolo_store::{StoreConfig, TlsFiles};
 
@@ -26,7 +27,8 @@ pub struct Args {
     /// How many clusters the mesh may have, 255 or 511; the same in all of them.
     #[arg(long, env = "TOMBOLO_MAX_CONNECTED_CLUSTERS", default_value = "255")]
     pub max_connected_clusters: String,
-    /// Where local objects are read: dir:PATH, a directory of Kubernetes manifests.
+    /// Where local objects are read: dir:PATH, a directory of Kubernetes manifests; kubernetes, the cluster this program runs
+    /// in; or kubernetes:KUBECONFIG[#CONTEXT].
     #[arg(long, env = "TOMBOLO_SOURCE")]
     pub source: String,
     /// The own store: https:// URLs of one etcd, separated by commas.
@@ -77,8 +79,8 @@ pub struct Config {
     pub id: ClusterId,
     /// The size of the mesh.
     pub max: MaxClusters,
-    /// The source directory.
-    pub source: PathBuf,
+    /// Where local objects are read.
+    pub source: Source,
     /// The own store, dialled as `admin-<cluster>`.
     pub store: StoreConfig,
     /// The certificate that the admin listener shows.
@@ -101,6 +103,15 @@ pub struct Config {
     pub namespaces: DefaultNamespace,
     /// `--lease-ttl`.
     pub lease_ttl: Duration,
+}
+
+/// Where local objects are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory of manifests.
+    Directory(PathBuf),
+    /// A cluster's API server.
+    Kubernetes(Target),
 }
 
 /// Everything that is wrong with a command line.
@@ -213,10 +224,12 @@ fn lease_ttl(text: &str) -> Result<Duration, String> {
     seconds.filter(|seconds| (5..=86_400).contains(seconds)).map(Duration::from_secs).ok_or_else(bad)
 }
 
-fn source(text: &str) -> Result<PathBuf, String> {
+fn source(text: &str) -> Result<Source, String> {
     match text.split_once(':') {
-        Some(("dir", path)) if !path.is_empty() => Ok(path.into()),
-        _ => Err(format!("{text:?} is no source: it must be dir:PATH")),
+        Some(("dir", path)) if !path.is_empty() => Ok(Source::Directory(path.into())),
+        _ => text.parse().map(Source::Kubernetes).map_err(|_| {
+            format!("{text:?} is no source: it must be dir:PATH, kubernetes, or kubernetes:KUBECONFIG[#CONTEXT]")
+        }),
     }
 }
 
@@ -266,7 +279,7 @@ mod tests {
             13 wrong on the command line:
               --cluster-name: "We" is no cluster name: 1 to 32 of a-z, 0-9 and '-', with a letter or digit at both ends
               --cluster-id: 300 is no cluster id: it must be 1 to 255
-              --source: "/etc" is no source: it must be dir:PATH
+              --source: "/etc" is no source: it must be dir:PATH, kubernetes, or kubernetes:KUBECONFIG[#CONTEXT]
               --store: "http://a:2379" is no https:// URL
               --tls-dir: there is no file /nonexistent/server.crt
               --tls-dir: there is no file /nonexistent/server.key
@@ -294,5 +307,16 @@ mod tests {
         assert_eq!(config.store.tls.cert, dir.path().join("admin.crt"));
         assert_eq!(config.lease_ttl, tombolo_store::LEASE_TTL);
         assert_eq!((config.id.get(), config.namespaces), (2, DefaultNamespace::Global));
+        assert_eq!(config.source, Source::Directory("s".into()));
+    }
+
+    #[test]
+    fn sources() {
+        assert_eq!(source("kubernetes"), Ok(Source::Kubernetes(Target::InCluster)));
+        let file = Target::Kubeconfig { path: "/k".into(), context: Some("we".to_owned()) };
+        assert_eq!(source("kubernetes:/k#we"), Ok(Source::Kubernetes(file)));
+        for bad in ["dir:", "kubernetes:", "kubernetes:#we", "/k"] {
+            assert!(source(bad).is_err(), "{bad}");
+        }
     }
 }

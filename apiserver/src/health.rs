@@ -18,6 +18,9 @@ use crate::view::Views;
 /// The text format of the metrics.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Faults that `/readyz` names; all are in the status.
+const FAULTS: usize = 10;
+
 #[derive(Clone)]
 struct Health {
     views: Views,
@@ -52,7 +55,7 @@ async fn show_metrics(State(health): State<Health>) -> impl IntoResponse {
     }
 }
 
-/// What `/readyz` says: `ready`, or a line per blocker; then the peers, which block nothing.
+/// What `/readyz` says: `ready`, or a line per blocker; then faults and peers, which block nothing: what was read last is served.
 fn readiness(status: &ApiserverStatus) -> String {
     let mut text = String::new();
     if status.blockers.is_empty() {
@@ -60,6 +63,12 @@ fn readiness(status: &ApiserverStatus) -> String {
     }
     for blocker in &status.blockers {
         let _infallible = writeln!(text, "blocked: {blocker}");
+    }
+    for fault in status.faults.iter().take(FAULTS) {
+        let _infallible = writeln!(text, "fault {}: {}", fault.place, fault.message);
+    }
+    if let Some(more @ 1..) = status.faults.len().checked_sub(FAULTS) {
+        let _infallible = writeln!(text, "faults: {more} more");
     }
     for peer in &status.peers {
         let (name, session) = (&peer.name, format!("{:?}", peer.state.session).to_lowercase());

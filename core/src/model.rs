@@ -56,7 +56,7 @@ pub struct Port {
 }
 
 /// An endpoint's conditions as Kubernetes writes them; each may be absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Conditions {
     /// Ready to take traffic.
     pub ready: Option<bool>,

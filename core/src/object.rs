@@ -16,7 +16,7 @@ use crate::record::IdentityLabel;
 pub type Labels = BTreeMap<SmolStr, String>;
 
 /// One object of a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Object {
     /// `v1` Service.
     Service(ServiceObject),
@@ -99,7 +99,7 @@ impl Object {
 }
 
 /// What kind of address a Service has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceKind {
     /// One or two cluster IPs (types ClusterIP, NodePort, LoadBalancer).
     ClusterIp,
@@ -110,7 +110,7 @@ pub enum ServiceKind {
 }
 
 /// A Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceObject {
     /// Namespace and name.
     pub key: ServiceKey,
@@ -135,7 +135,7 @@ pub struct ServiceObject {
 }
 
 /// An EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SliceObject {
     /// The namespace.
     pub namespace: SmolStr,
@@ -154,7 +154,7 @@ pub struct SliceObject {
 }
 
 /// One endpoint of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointObject {
     /// Its addresses; the first is the one used.
     pub addresses: Vec<Addr>,
@@ -171,7 +171,7 @@ pub struct EndpointObject {
 }
 
 /// A Namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NamespaceObject {
     /// Its name.
     pub name: SmolStr,
@@ -182,7 +182,7 @@ pub struct NamespaceObject {
 }
 
 /// A Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeObject {
     /// Its name.
     pub name: SmolStr,
@@ -199,7 +199,7 @@ pub struct NodeObject {
 }
 
 /// A Pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodObject {
     /// Namespace and name.
     pub key: PodKey,
@@ -220,7 +220,7 @@ pub struct PodObject {
 }
 
 /// How far a Pod is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PodPhase {
     /// Accepted, not all of its containers were started.
     #[default]
@@ -243,7 +243,7 @@ impl PodPhase {
 }
 
 /// A Node as Cilium's agent on it describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CiliumNodeObject {
     /// Its name, the Node's.
     pub name: SmolStr,
@@ -264,7 +264,7 @@ pub struct CiliumNodeObject {
 }
 
 /// A set of labels and its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CiliumIdentityObject {
     /// The object's name.
     pub number: u32,
@@ -273,7 +273,7 @@ pub struct CiliumIdentityObject {
 }
 
 /// A Pod's addresses and identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CiliumEndpointObject {
     /// The namespace.
     pub namespace: SmolStr,
@@ -289,7 +289,7 @@ impl CiliumEndpointObject {
 }
 
 /// Several Pods of one namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CiliumEndpointSliceObject {
     /// The object's name.
     pub name: SmolStr,
@@ -300,7 +300,7 @@ pub struct CiliumEndpointSliceObject {
 }
 
 /// What a CiliumEndpoint, or an entry of a CiliumEndpointSlice, says of a Pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CiliumEndpointSpec {
     /// The Pod's name.
     pub pod: SmolStr,

@@ -7,5 +7,6 @@ pub mod apply;
 pub mod client;
 pub mod objects;
 pub mod resources;
+pub mod source;
 
 pub use kube::Client;

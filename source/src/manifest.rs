@@ -129,17 +129,28 @@ struct ItemHeader {
     kind: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+/// Which shape an object is read with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `v1` Service.
     Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
     Slice,
+    /// `v1` Namespace.
     Namespace,
+    /// `v1` Node.
     Node,
+    /// `v1` Pod.
     Pod,
+    /// `cilium.io/v2` CiliumNode.
     CiliumNode,
+    /// `cilium.io/v2` CiliumIdentity.
     CiliumIdentity,
+    /// `cilium.io/v2` CiliumEndpoint.
     CiliumEndpoint,
+    /// `cilium.io/v2alpha1` CiliumEndpointSlice.
     CiliumEndpointSlice,
+    /// A kind the mesh does not use.
     Other,
 }
 
@@ -185,7 +196,7 @@ impl<'de> DeserializeSeed<'de> for DocumentSeed<'_> {
             return Err(serde::de::Error::missing_field("kind"));
         }
         let kind = Kind::of(self.0.api_version.as_deref(), self.0.kind.as_deref());
-        Ok(vec![ObjectSeed(kind).deserialize(de)?])
+        Ok(vec![kind.deserialize(de)?])
     }
 }
 
@@ -231,31 +242,30 @@ impl<'de> Visitor<'de> for ItemsSeed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut objects = Vec::with_capacity(self.0.len());
         for kind in self.0 {
-            objects.extend(seq.next_element_seed(ObjectSeed(*kind))?);
+            objects.extend(seq.next_element_seed(*kind)?);
         }
         Ok(objects)
     }
 }
 
-struct ObjectSeed(Kind);
-
-impl<'de> DeserializeSeed<'de> for ObjectSeed {
+/// Reads one object of this kind from any format, whatever the text says of its kind; `None` when the mesh cannot use it.
+impl<'de> DeserializeSeed<'de> for Kind {
     type Value = Option<Object>;
 
     fn deserialize<D: Deserializer<'de>>(self, de: D) -> Result<Self::Value, D::Error> {
-        Ok(match self.0 {
-            Kind::Service => Some(Object::Service(shape::Service::deserialize(de)?.into())),
-            Kind::Slice => shape::EndpointSlice::deserialize(de)?.into_object().map(Object::Slice),
-            Kind::Namespace => Some(Object::Namespace(shape::Namespace::deserialize(de)?.into())),
-            Kind::Node => Some(Object::Node(shape::Node::deserialize(de)?.into())),
-            Kind::Pod => Some(Object::Pod(pod::Pod::deserialize(de)?.into())),
-            Kind::CiliumNode => Some(Object::CiliumNode(cilium::Node::deserialize(de)?.into())),
-            Kind::CiliumIdentity => Some(Object::CiliumIdentity(cilium::Identity::deserialize(de)?.into())),
-            Kind::CiliumEndpoint => Some(Object::CiliumEndpoint(cilium::Endpoint::deserialize(de)?.into())),
-            Kind::CiliumEndpointSlice => {
+        Ok(match self {
+            Self::Service => Some(Object::Service(shape::Service::deserialize(de)?.into())),
+            Self::Slice => shape::EndpointSlice::deserialize(de)?.into_object().map(Object::Slice),
+            Self::Namespace => Some(Object::Namespace(shape::Namespace::deserialize(de)?.into())),
+            Self::Node => Some(Object::Node(shape::Node::deserialize(de)?.into())),
+            Self::Pod => Some(Object::Pod(pod::Pod::deserialize(de)?.into())),
+            Self::CiliumNode => Some(Object::CiliumNode(cilium::Node::deserialize(de)?.into())),
+            Self::CiliumIdentity => Some(Object::CiliumIdentity(cilium::Identity::deserialize(de)?.into())),
+            Self::CiliumEndpoint => Some(Object::CiliumEndpoint(cilium::Endpoint::deserialize(de)?.into())),
+            Self::CiliumEndpointSlice => {
                 Some(Object::CiliumEndpointSlice(cilium::EndpointSlice::deserialize(de)?.into()))
             }
-            Kind::Other => {
+            Self::Other => {
                 IgnoredAny::deserialize(de)?;
                 None
             }
