@@ -195,7 +195,7 @@ fn restored(lab: &mut Lab) -> Result<()> {
         Ok(last["metadata"]["resourceVersion"].as_str().context("a version")?.parse()?)
     })?;
     ensure!(later > saved.revision + i64::from(WRITES) / 2, "{saved:?}, then {later}");
-    lab.cluster.restore(&saved)?;
+    lab.restore(&saved)?;
     let value = |name: &str| -> Result<_> {
         Ok(api.get(&config_maps(), "default", name)?.map(|object| object["data"]["value"].clone()))
     };

@@ -3,8 +3,10 @@
 //! `cargo test -p tombolo-e2e --test kube [-- PART_OF_A_NAME…]` runs all cases, or those whose name has such a part.
 //! `TOMBOLO_KUBEKIT` names the binary; without it, the one that `cargo xtask setup --all` built.
 
+mod churn;
 mod ground;
 mod lab;
+mod source;
 
 use std::process::ExitCode;
 
@@ -15,7 +17,11 @@ use tombolo_e2e::{kube, needs, programs, story};
 
 fn main() -> ExitCode {
     let choice = Choice::from_arguments();
-    let chosen: Vec<&Case> = [ground::CASES].into_iter().flatten().filter(|case| choice.has(case.name)).collect();
+    let chosen: Vec<&Case> = [ground::CASES, source::CASES, churn::CASES]
+        .into_iter()
+        .flatten()
+        .filter(|case| choice.has(case.name))
+        .collect();
     if choice.list {
         chosen.iter().for_each(|case| story::say(&format!("{}: test", case.name)));
         return ExitCode::SUCCESS;
