@@ -5,8 +5,15 @@
 
 pub mod apply;
 pub mod client;
+pub mod events;
+pub mod lease;
+pub mod mirroring;
 pub mod objects;
 pub mod resources;
 pub mod source;
+pub mod status;
+pub mod watched;
 
+pub use k8s_openapi::ByteString;
+pub use k8s_openapi::api::core::v1::Secret;
 pub use kube::Client;
