@@ -15,7 +15,7 @@ use crate::shell::{on_path, read};
 
 /// Ours.
 pub(crate) const MODULE: Module =
-    Module { name: "etcd", folder: "e2e-multicluster/etcd", tags: "", set: &[], takes: "about a minute" };
+    Module { name: "etcd", folder: "e2e-multicluster/etcd", package: ".", tags: "", set: &[], takes: "about a minute" };
 
 /// An etcd and its version.
 pub(crate) struct Etcd {

@@ -16,6 +16,8 @@ pub(crate) struct Module {
     pub(crate) name: &'static str,
     /// Its folder in the repository.
     pub(crate) folder: &'static str,
+    /// What is built in it: `.`, its own program, or the path of a tool that it pins.
+    pub(crate) package: &'static str,
     /// Build tags, separated by commas.
     pub(crate) tags: &'static str,
     /// Variables that the linker sets: the package's path and name, and the value.
@@ -40,10 +42,10 @@ impl Module {
     pub(crate) fn provide(&self, root: &Path) -> Result<Provided> {
         let Some(go) = version(root) else { return Ok(Provided::NoGo("Go is not installed".to_owned())) };
         let source = root.join(self.folder);
-        let parts = FILES
-            .map(|file| fs::read_to_string(source.join(file)).with_context(|| format!("{file} of {}", self.folder)));
-        let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-        let needed = needed(&parts[1]).with_context(|| format!("{}/go.mod does not name a Go version", self.folder))?;
+        let read = |file| fs::read_to_string(source.join(file)).with_context(|| format!("{file} of {}", self.folder));
+        let parts = self.files().iter().map(read).collect::<Result<Vec<_>>>()?;
+        let go_mod = &parts[parts.len() - 2];
+        let needed = needed(go_mod).with_context(|| format!("{}/go.mod does not name a Go version", self.folder))?;
         if numbers(&go) < numbers(needed) {
             return Ok(Provided::NoGo(format!("{} needs Go {needed}, here is {go}", self.folder)));
         }
@@ -59,6 +61,11 @@ impl Module {
         Ok(Provided::Built(binary))
     }
 
+    /// A tool that is pinned has no program of ours.
+    fn files(&self) -> &'static [&'static str] {
+        if self.package == "." { &FILES } else { &FILES[1..] }
+    }
+
     fn build(&self, root: &Path, binary: &Path) -> Result<()> {
         println!("building {} from {} (once, {})", self.name, self.folder, self.takes);
         // Whoever runs the old one goes on; nobody finds half a new one.
@@ -67,7 +74,7 @@ impl Module {
         go.current_dir(root.join(self.folder));
         go.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GOFLAGS", "-buildvcs=false");
         go.args(["build", "-p", "2", "-trimpath", "-tags", self.tags, "-ldflags", &self.linker_flags(), "-o"]);
-        run(go.arg(&unfinished).arg("."))?;
+        run(go.arg(&unfinished).arg(self.package))?;
         fs::rename(&unfinished, binary).with_context(|| format!("put {} in its place", self.name))
     }
 
@@ -128,8 +135,8 @@ mod tests {
     #[test]
     fn what_a_program_is_built_from_is_in_the_repository() {
         let root = crate::shell::root().unwrap();
-        for module in [&crate::etcd::MODULE, &crate::kubekit::MODULE] {
-            for file in FILES {
+        for module in [&crate::etcd::MODULE, &crate::kubekit::MODULE, &crate::helm::MODULE] {
+            for file in module.files() {
                 assert!(root.join(module.folder).join(file).is_file(), "{}/{file}", module.folder);
             }
         }

@@ -10,6 +10,7 @@ use crate::go::Module;
 pub(crate) const MODULE: Module = Module {
     name: "kubekit",
     folder: "e2e-multicluster/kubekit",
+    package: ".",
     tags: "grpcnotrace",
     set: &[
         ("k8s.io/component-base/version.gitVersion", "v1.36.3"),

@@ -8,6 +8,7 @@ mod demo;
 mod ebpf;
 mod etcd;
 mod go;
+mod helm;
 mod kernels;
 mod kubekit;
 mod manifests;
@@ -52,7 +53,7 @@ enum Task {
     Arrows,
     /// Checks paths and text: file sizes, words, unsafe, clocks, links.
     Tidy,
-    /// Writes what is generated under manifests/: the definitions of the custom resources.
+    /// Writes what is generated under manifests/: the definitions of the custom resources, and what the chart renders.
     Manifests {
         /// Changes nothing, and fails where a file is not as it would be written.
         #[arg(long)]
