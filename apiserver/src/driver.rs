@@ -375,6 +375,8 @@ impl Driver {
             faults,
             exported_services: count(exported.services),
             exported_endpoints: count(exported.endpoints),
+            exported_identities: count(exported.identities),
+            exported_addresses: count(exported.addresses),
             store_connected: writer.connected,
         };
         View { at: now, status, writer, guarded: self.mirror.guarded() }

@@ -27,6 +27,8 @@ struct Inner {
     faults: Gauge,
     exported_services: Gauge,
     exported_endpoints: Gauge,
+    exported_identities: Gauge,
+    exported_addresses: Gauge,
     store_connected: Gauge,
     store_pending: Gauge,
     peer_ready: PerPeer,
@@ -34,6 +36,8 @@ struct Inner {
     peer_services: PerPeer,
     peer_endpoints: PerPeer,
     peer_nodes: PerPeer,
+    peer_identities: PerPeer,
+    peer_addresses: PerPeer,
     peer_refused: PerPeer,
     peer_guarded: PerPeer,
 }
@@ -51,6 +55,8 @@ impl Metrics {
         let faults = gauge("source_faults", "What the source, its annotations or the peers directory have wrong");
         let exported_services = gauge("exported_services", "Services exported to peers");
         let exported_endpoints = gauge("exported_endpoints", "Endpoints of exported Services");
+        let exported_identities = gauge("exported_identities", "Identities exported to peers");
+        let exported_addresses = gauge("exported_addresses", "Addresses of Pods exported to peers");
         let store_connected = gauge("store_connected", "1 when the own store is connected");
         let store_pending = gauge("store_pending_keys", "Keys of the own store not yet as they should be");
         let mut per_peer = |name: &str, help: &str| {
@@ -62,6 +68,8 @@ impl Metrics {
         let peer_services = per_peer("peer_services", "Services a peer brings");
         let peer_endpoints = per_peer("peer_endpoints", "Endpoints a peer brings");
         let peer_nodes = per_peer("peer_nodes", "Nodes a peer brings");
+        let peer_identities = per_peer("peer_identities", "Identities a peer brings");
+        let peer_addresses = per_peer("peer_addresses", "Addresses of Pods a peer brings");
         let peer_refused = per_peer("peer_refused", "Records and backends of a peer that are refused now");
         let peer_guarded =
             per_peer("peer_guarded_backends", "Backends that a peer swept away and the deletion guard keeps");
@@ -73,6 +81,8 @@ impl Metrics {
             faults,
             exported_services,
             exported_endpoints,
+            exported_identities,
+            exported_addresses,
             store_connected,
             store_pending,
             peer_ready,
@@ -80,6 +90,8 @@ impl Metrics {
             peer_services,
             peer_endpoints,
             peer_nodes,
+            peer_identities,
+            peer_addresses,
             peer_refused,
             peer_guarded,
         })))
@@ -93,6 +105,8 @@ impl Metrics {
         inner.faults.set(count(status.faults.len()));
         inner.exported_services.set(status.exported_services.into());
         inner.exported_endpoints.set(status.exported_endpoints.into());
+        inner.exported_identities.set(status.exported_identities.into());
+        inner.exported_addresses.set(status.exported_addresses.into());
         inner.store_connected.set(status.store_connected.into());
         inner.store_pending.set(count(view.writer.pending));
         inner.set_peers(&status.peers);
@@ -114,8 +128,9 @@ impl Default for Metrics {
 impl Inner {
     /// Peers that left leave their metrics too.
     fn set_peers(&self, peers: &[PeerStatus]) {
-        let counts = [&self.peer_services, &self.peer_endpoints, &self.peer_nodes, &self.peer_refused];
-        for family in counts.into_iter().chain([&self.peer_ready, &self.peer_guarded]) {
+        let brought = [&self.peer_services, &self.peer_endpoints, &self.peer_nodes];
+        let brought = brought.into_iter().chain([&self.peer_identities, &self.peer_addresses, &self.peer_refused]);
+        for family in brought.chain([&self.peer_ready, &self.peer_guarded]) {
             family.clear();
         }
         self.peer_silent.clear();
@@ -126,6 +141,8 @@ impl Inner {
             self.peer_services.get_or_create(&label).set(counts.services.into());
             self.peer_endpoints.get_or_create(&label).set(counts.endpoints.into());
             self.peer_nodes.get_or_create(&label).set(counts.nodes.into());
+            self.peer_identities.get_or_create(&label).set(counts.identities.into());
+            self.peer_addresses.get_or_create(&label).set(counts.addresses.into());
             self.peer_refused.get_or_create(&label).set(counts.refused.into());
             let millis = u32::try_from(peer.state.silent_ms).unwrap_or(u32::MAX);
             self.peer_silent.get_or_create(&label).set(f64::from(millis) / 1000.0);

@@ -5,6 +5,7 @@
 
 mod feed;
 pub mod files;
+mod members;
 mod peer;
 mod refused;
 mod silence;
@@ -17,9 +18,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use tombolo_core::admit::Ranges;
 use tombolo_core::hold::Canary;
-use tombolo_core::id::{ClusterId, ClusterName, MaxClusters, Millis, ServiceKey};
+use tombolo_core::id::{Addr, ClusterId, ClusterName, MaxClusters, Millis, ServiceKey};
 use tombolo_core::policy::STALE_AFTER;
-use tombolo_core::record::ExportMode;
+use tombolo_core::record::{ExportMode, IdentityLabel};
 use tombolo_core::report::PeerStatus;
 use tombolo_store::SessionEvent;
 use tombolo_wire::cilium::{self, ConfigError, PeerIdentity};
@@ -75,6 +76,23 @@ pub enum Command {
     },
     /// End the session with the peer.
     EndSession(ClusterName),
+}
+
+/// Whose an address is, as a peer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whose {
+    /// The peer.
+    pub cluster: ClusterName,
+    /// The identity's number.
+    pub identity: u32,
+    /// The identity's labels, as far as the peer has said them.
+    pub labels: Vec<IdentityLabel>,
+    /// The Pod's namespace, empty when it is no Pod's.
+    pub namespace: String,
+    /// The Pod's name.
+    pub pod: String,
+    /// The address of the node that carries it.
+    pub host: Option<Addr>,
 }
 
 /// All peers.
@@ -206,6 +224,11 @@ impl Mirror {
     /// All peers, for people.
     pub fn status(&self, now: Millis) -> Vec<PeerStatus> {
         self.peers.values().map(|peer| peer.status(&self.uses, now)).collect()
+    }
+
+    /// Whose an address of a peer is; the first peer by name that says so.
+    pub fn locate(&self, addr: Addr) -> Option<Whose> {
+        self.peers.values().find_map(|peer| peer.locate(addr))
     }
 
     /// How many backends the deletion guard keeps, by peer.

@@ -40,6 +40,8 @@ impl Views {
             faults: Vec::new(),
             exported_services: 0,
             exported_endpoints: 0,
+            exported_identities: 0,
+            exported_addresses: 0,
             store_connected: false,
         };
         let (at, writer, guarded) = (clock::now(), WriterStatus::default(), Vec::new());

@@ -33,7 +33,7 @@ fn id(n: u32) -> ClusterId {
 }
 
 fn peer(session: PeerSession) -> PeerState {
-    let counts = PeerCounts { services: 1, endpoints: 1, nodes: 2, refused: 0 };
+    let counts = PeerCounts { services: 1, endpoints: 1, nodes: 2, identities: 1, addresses: 1, refused: 0 };
     PeerState {
         id: Some(id(2)),
         session,
@@ -69,6 +69,8 @@ impl ApiserverAdmin for Apiserver {
             faults: vec![],
             exported_services: 1,
             exported_endpoints: 1,
+            exported_identities: 1,
+            exported_addresses: 1,
             store_connected: true,
         }
     }

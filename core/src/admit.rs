@@ -11,15 +11,18 @@ use alloc::vec::Vec;
 use ipnet::IpNet;
 use smol_str::SmolStr;
 
-use crate::id::{Addr, ClusterId, ClusterName, ServiceKey};
+use crate::id::{Addr, ClusterId, ClusterName, MaxClusters, ServiceKey};
 use crate::model::Slice;
 use crate::own::LEGACY_SLICE;
 use crate::record::{NodeRecord, ServiceRecord, SliceRecord};
 
 mod address;
 mod endpoints;
+mod member;
 mod record;
 mod text;
+
+pub use member::{AdmittedAddress, AdmittedIdentity};
 
 /// Most characters of a [`Refusal`]'s detail.
 const DETAIL: usize = 200;
@@ -41,6 +44,8 @@ pub enum Rule {
     KeyMismatch,
     /// A text of the record is beyond Kubernetes' limits for it.
     TextLimit,
+    /// The identity's number is neither in the peer's range nor, for an address, reserved.
+    IdentityRange,
     /// The slice record's labels name no Service.
     NoService,
     /// The backend has no port a mesh can carry: 0, absent, or beyond 65535.
@@ -81,6 +86,7 @@ pub struct Ranges {
 pub struct Admission {
     peer: ClusterName,
     id: ClusterId,
+    max: MaxClusters,
     ranges: Arc<Ranges>,
 }
 
@@ -119,7 +125,7 @@ pub struct AdmittedNode {
 
 impl Rule {
     /// All rules: first those that refuse a record, then those that refuse one backend of it.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Undecodable,
         Self::TooLarge,
         Self::NullPort,
@@ -127,6 +133,7 @@ impl Rule {
         Self::ClusterId,
         Self::KeyMismatch,
         Self::TextLimit,
+        Self::IdentityRange,
         Self::NoService,
         Self::PortNumber,
         Self::Protocol,
@@ -147,6 +154,7 @@ impl Rule {
             Self::ClusterId => "cluster-id",
             Self::KeyMismatch => "key-mismatch",
             Self::TextLimit => "text-limit",
+            Self::IdentityRange => "identity-range",
             Self::NoService => "no-service",
             Self::PortNumber => "port-number",
             Self::Protocol => "protocol",
@@ -160,9 +168,9 @@ impl Rule {
 }
 
 impl Admission {
-    /// Admission of the peer with this name and id.
-    pub fn new(peer: ClusterName, id: ClusterId, ranges: Arc<Ranges>) -> Self {
-        Self { peer, id, ranges }
+    /// Admission of the peer with this name and id, in a mesh of this size.
+    pub fn new(peer: ClusterName, id: ClusterId, max: MaxClusters, ranges: Arc<Ranges>) -> Self {
+        Self { peer, id, max, ranges }
     }
 
     /// Judges a legacy service record found under `<ns>/<name>` of the peer's prefix.

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use smol_str::SmolStr;
 
 use crate::id::{Addr, ClusterId, ClusterName, MaxClusters, ServiceKey};
-use crate::identity::{Exhausted, KeptChanges, LabelSet, namespace_of};
+use crate::identity::{Exhausted, IDLE, KeptChanges, LabelSet, namespace_of};
 use crate::model::{Reach, ServiceSpec, Slice};
 use crate::object::{Labels, NamespaceObject, Object, ObjectKey, PodKey, ServiceObject, SourceEvent};
 use crate::own::NodeInfo;
@@ -214,7 +214,8 @@ impl Exporter {
         let mut dirty = self.pods.settle(&self.config, cilium, around);
         dirty.nodes = self.nodes.settle(cilium);
         if self.faults.is_empty() {
-            self.pods.identities.forget_idle();
+            // Where Cilium gives the numbers, none of ours is anything to keep.
+            self.pods.identities.forget_idle(if cilium { 0 } else { IDLE });
         }
         dirty
     }

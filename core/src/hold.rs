@@ -24,6 +24,9 @@ pub const EXPIRY_MS: u64 = 60_000;
 pub struct Hold<K, V> {
     config: HoldConfig,
     records: BTreeMap<K, Held<V>>,
+    /// How many of the records are of the last list and nothing was said of them after: with this, that nothing waits for
+    /// its removal is known without looking at each.
+    current: usize,
     /// What ended with its lease, since when.
     expired: BTreeSet<(Millis, K)>,
     epoch: Option<Epoch>,
@@ -75,12 +78,20 @@ enum Pulse {
     Awaited(Millis),
 }
 
+impl<V> Held<V> {
+    /// Of this list, and nothing was said of it after.
+    fn is_current(&self, list: List) -> bool {
+        self.gone == Gone::No && self.list == list.number
+    }
+}
+
 impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     /// Holds nothing yet.
     pub fn new(config: HoldConfig) -> Self {
         Self {
             config,
             records: BTreeMap::new(),
+            current: 0,
             expired: BTreeSet::new(),
             epoch: None,
             list: List { number: 0, complete: false, ever_complete: false },
@@ -99,6 +110,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
             (key, Held { value, list: 0, epoch: Epoch::default(), standing, gone })
         };
         hold.records = entries.into_iter().map(held).collect();
+        hold.current = hold.records.values().filter(|held| held.is_current(hold.list)).count();
         hold.list.ever_complete = true;
         hold.pulse = Pulse::Awaited(now);
         hold
@@ -130,6 +142,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
             Event::Relisting => {
                 self.list.number += 1;
                 self.list.complete = false;
+                self.current = 0;
             }
             Event::Listed => return self.listed(now),
             Event::Canary(presence) => self.canary = presence,
@@ -205,6 +218,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
     /// Lets everything go at once, because the writer itself is gone by decision: disconnected, or another now.
     pub fn release(&mut self) -> Vec<Change<K, V>> {
         self.expired.clear();
+        self.current = 0;
         core::mem::take(&mut self.records).into_keys().map(Change::Remove).collect()
     }
 
@@ -260,7 +274,9 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
         let held = Held { value, list: self.list.number, epoch, standing: Standing::Sure, gone: Gone::No };
         let same = self.records.get(&key).is_some_and(|old| old.value == held.value && old.standing == Standing::Sure);
         let change = (!same).then(|| Change::Put(key.clone(), held.value.clone(), Standing::Sure));
+        self.current += 1;
         if let Some(old) = self.records.insert(key.clone(), held) {
+            self.current -= usize::from(old.is_current(self.list));
             self.unmark(old.gone, key);
         }
         change.into_iter().collect()
@@ -282,6 +298,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     fn remove(&mut self, key: K) -> Vec<Change<K, V>> {
         let Some(held) = self.records.remove(&key) else { return Vec::new() };
+        self.current -= usize::from(held.is_current(self.list));
         self.unmark(held.gone, key.clone());
         alloc::vec![Change::Remove(key)]
     }
@@ -309,7 +326,8 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     /// Carries out the removals that waited, once they count.
     fn settle(&mut self, now: Millis) -> Vec<Change<K, V>> {
-        if self.awaits(now).is_some() {
+        let any_surplus = self.records.len() > self.current + self.expired.len();
+        if !any_surplus || self.awaits(now).is_some() {
             return Vec::new();
         }
         let surplus: Vec<K> = self.surplus().collect();
@@ -340,6 +358,7 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Hold<K, V> {
 
     fn doubt(&mut self, key: &K, gone: Gone, doubt: Doubt) -> Option<Change<K, V>> {
         let held = self.records.get_mut(key)?;
+        self.current -= usize::from(held.is_current(self.list));
         let before = core::mem::replace(&mut held.gone, gone);
         if let Gone::Expired(at) = before {
             self.expired.remove(&(at, key.clone()));

@@ -155,6 +155,10 @@ pub struct PeerCounts {
     pub endpoints: u32,
     /// Nodes.
     pub nodes: u32,
+    /// Identities.
+    pub identities: u32,
+    /// Addresses of Pods.
+    pub addresses: u32,
     /// Records and backends refused, now.
     pub refused: u32,
 }

@@ -33,6 +33,10 @@ pub struct ApiserverStatus {
     pub exported_services: u32,
     /// Endpoints exported.
     pub exported_endpoints: u32,
+    /// Identities exported.
+    pub exported_identities: u32,
+    /// Addresses of Pods exported.
+    pub exported_addresses: u32,
     /// The own store is reachable and written.
     pub store_connected: bool,
 }

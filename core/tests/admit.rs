@@ -21,7 +21,7 @@ fn admission() -> Admission {
     let node: Addr = "192.0.2.1".parse().unwrap();
     let deny = ["203.0.113.0/24", "::ffff:198.51.100.0/120"].map(|net| net.parse().unwrap());
     let ranges = Ranges::new(["10.1.0.0/16".parse().unwrap()], [node], deny);
-    Admission::new(ClusterName::new("east").unwrap(), id, ranges.into())
+    Admission::new(ClusterName::new("east").unwrap(), id, MaxClusters::C255, ranges.into())
 }
 
 fn ports(names: &[(&str, &str, u16)]) -> PortMap {

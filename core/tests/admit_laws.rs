@@ -11,7 +11,7 @@ use tombolo_core::record::{SliceEndpoint, SlicePort, SliceRecord};
 fn admission() -> Admission {
     let ranges = Ranges::new(["10.1.0.0/16".parse().unwrap()], [], ["172.16.0.0/12".parse().unwrap()]);
     let id = ClusterId::new(3, MaxClusters::C255).unwrap();
-    Admission::new(ClusterName::new("east").unwrap(), id, ranges.into())
+    Admission::new(ClusterName::new("east").unwrap(), id, MaxClusters::C255, ranges.into())
 }
 
 fn address() -> impl Strategy<Value = String> {

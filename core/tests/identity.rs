@@ -99,7 +99,7 @@ fn what_nobody_has_any_more_keeps_its_number_for_long() {
         assert_eq!(identities.claim(&labels(app)), Ok(1_000 + u32::try_from(app).unwrap()));
         identities.release(&labels(app));
     }
-    identities.forget_idle();
+    identities.forget_idle(IDLE);
     assert_eq!(identities.kept().count(), IDLE);
     assert_eq!(identities.claim(&labels(5)), Ok(1_005), "it comes back");
     let next = 1_000 + u32::try_from(IDLE).unwrap() + 2;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tombolo_core::admit::{Admission, Outcome, Ranges};
 use tombolo_core::hold::Standing;
-use tombolo_core::id::{Addr, ClusterName, Millis, ServiceKey};
+use tombolo_core::id::{Addr, ClusterName, MaxClusters, Millis, ServiceKey};
 use tombolo_core::mesh::{Change, Mesh};
 use tombolo_core::model::{
     Conditions, DEFAULT_WEIGHT, Endpoint, InternalTrafficPolicy, Port, Protocol, ServiceSpec, Slice,
@@ -195,7 +195,8 @@ impl JsonEndpoint {
 
 impl JsonPeer {
     fn to_change(&self, service: &ServiceKey, write: Option<&JsonRecord>) -> Change {
-        let admission = Admission::new(self.cluster.clone(), id(self.id), Arc::new(Ranges::default()));
+        let admission =
+            Admission::new(self.cluster.clone(), id(self.id), MaxClusters::C255, Arc::new(Ranges::default()));
         let value = write.map(JsonRecord::to_record).and_then(|record| {
             match admission.service(&service.to_string(), &record).expect("the vectors' records are admissible") {
                 Outcome::Admitted(admitted) => Some(admitted.slice),

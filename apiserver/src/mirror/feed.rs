@@ -1,4 +1,5 @@
-//! Everything one peer's store says under one understanding of it: its id, and which of its two forms is read.
+//! Everything one peer's store says under one understanding of it: its id, and which of its two forms is read. Of its
+//! services here; what else it says is in `members`.
 //!
 //! A peer that changes its form gets a second feed, and the first is used until the second is complete.
 
@@ -13,13 +14,16 @@ use tombolo_core::admit::{Admission, Admitted, Outcome, Ranges, Refusal, Rule};
 use tombolo_core::hold::guard::{Cause, Ghost, Sweep};
 use tombolo_core::hold::{Canary, Presence, Standing};
 use tombolo_core::id::{Addr, Epoch, Millis, ServiceKey};
+use tombolo_core::identity::LabelSet;
 use tombolo_core::model::Slice;
+use tombolo_core::own::PeerCounts;
 use tombolo_core::record::Record;
 use tombolo_store::SessionEvent;
 use tombolo_wire::cilium::key::Kind;
 use tombolo_wire::cilium::{self, DecodeError, PeerIdentity};
 
 use self::index::Index;
+use super::members::{Judge, Located, Members};
 use super::refused::Refused;
 use super::track::{Changes, Judged, Track};
 
@@ -54,16 +58,17 @@ pub enum Root {
     Cache,
 }
 
-/// Services before nodes: the order of a session's watches.
+/// Services are the first of a session's watches.
 const SERVICES: usize = 0;
 
 impl Reading {
     /// The kinds that are watched, in the order of the session's watches.
-    pub fn kinds(&self) -> [Kind; 2] {
-        match self.form {
-            Form::Services => [Kind::Services, Kind::Nodes],
-            Form::Slices => [Kind::EndpointSlices, Kind::Nodes],
-        }
+    pub fn kinds(&self) -> [Kind; 4] {
+        let services = match self.form {
+            Form::Services => Kind::Services,
+            Form::Slices => Kind::EndpointSlices,
+        };
+        [services, Kind::Nodes, Kind::Identities, Kind::Ip]
     }
 
     /// A kind's prefix and canary in the peer's store.
@@ -95,7 +100,7 @@ pub(super) struct Feed {
     admission: Admission,
     ranges: Arc<Ranges>,
     services: Track<Share>,
-    nodes: Track<()>,
+    members: Members,
     index: Index,
     pub(super) refused: Refused,
     /// The last session's generation and epoch, and the number both together have here.
@@ -115,11 +120,11 @@ pub(super) struct News {
 
 impl Feed {
     pub(super) fn new(reading: Reading, ranges: Arc<Ranges>, silent_after_ms: u64) -> Self {
-        let admission = Admission::new(reading.peer.name.clone(), reading.peer.id, Arc::clone(&ranges));
+        let admission = admission(&reading.peer, &ranges);
         Self {
             ranges,
             services: Track::new(reading.canaries, silent_after_ms),
-            nodes: Track::new(reading.canaries, silent_after_ms),
+            members: Members::new(reading.canaries, silent_after_ms),
             reading,
             admission,
             index: Index::default(),
@@ -141,72 +146,81 @@ impl Feed {
         let mut news = News::default();
         let changes = self.services.tick(now);
         self.take(changes, &mut news.dirty, now);
-        self.nodes.tick(now);
+        self.members.tick(now);
         news.sweep = self.index.judge(&mut news.dirty, now);
         news
     }
 
     /// When [`Self::tick`] is due.
     pub(super) fn deadline(&self) -> Option<Millis> {
-        let holds = [self.services.hold().deadline(), self.nodes.hold().deadline()];
-        holds.into_iter().chain([self.index.deadline()]).flatten().min()
+        let all = [self.services.hold().deadline(), self.members.deadline(), self.index.deadline()];
+        all.into_iter().flatten().min()
     }
 
     fn hear(&mut self, generation: u64, event: SessionEvent, now: Millis, dirty: &mut Dirty) {
+        let epoch = match &event {
+            SessionEvent::Connected { epoch } => self.number(generation, *epoch),
+            _ => Epoch::default(),
+        };
+        self.members.signal(&event, epoch, &self.reading, &mut self.refused, now);
         match event {
-            SessionEvent::Connected { epoch } => {
-                let epoch = self.number(generation, epoch);
+            SessionEvent::Connected { .. } => {
                 let changes = self.services.epoch(epoch, now);
                 self.take(changes, dirty, now);
-                self.nodes.epoch(epoch, now);
             }
             SessionEvent::Relisting { watch: SERVICES, .. } => {
                 let changes = self.services.relisting(&mut self.refused, now);
                 self.take(changes, dirty, now);
             }
-            SessionEvent::Relisting { .. } => drop(self.nodes.relisting(&mut self.refused, now)),
             SessionEvent::Delta { watch: SERVICES, revision, upserts, deletes, expired, .. } => {
                 self.services_changed(revision.0, upserts, (&deletes, &expired), now, dirty);
             }
-            SessionEvent::Delta { revision, upserts, deletes, expired, .. } => {
-                self.nodes_changed(revision.0, upserts, (&deletes, &expired), now);
+            SessionEvent::Delta { watch, revision, upserts, deletes, expired, .. } => {
+                let judge = Judge { reading: &self.reading, admission: &self.admission };
+                let records = (upserts, &deletes[..], &expired[..]);
+                self.members.changed(watch, revision.0, records, judge, &mut self.refused, now);
             }
             SessionEvent::Listed { watch: SERVICES, .. } => {
                 let changes = self.services.listed(now);
                 self.take(changes, dirty, now);
             }
-            SessionEvent::Listed { .. } => drop(self.nodes.listed(now)),
-            SessionEvent::CanarySeen { watch } => self.canary(watch, Presence::Seen, now, dirty),
-            SessionEvent::CanaryGone { watch } => self.canary(watch, Presence::Gone, now, dirty),
+            SessionEvent::CanarySeen { watch: SERVICES } => {
+                let changes = self.services.canary(Presence::Seen, now);
+                self.take(changes, dirty, now);
+            }
+            SessionEvent::CanaryGone { watch: SERVICES } => {
+                let changes = self.services.canary(Presence::Gone, now);
+                self.take(changes, dirty, now);
+            }
             SessionEvent::Heartbeat => {
                 let changes = self.services.beat(now);
                 self.take(changes, dirty, now);
-                self.nodes.beat(now);
             }
             SessionEvent::HeartbeatGone => {
                 let changes = self.services.beat_gone(now);
                 self.take(changes, dirty, now);
-                self.nodes.beat_gone(now);
             }
             SessionEvent::Lost { .. } => {
                 let changes = self.services.lost(now);
                 self.take(changes, dirty, now);
-                self.nodes.lost(now);
             }
-            SessionEvent::Config { .. } => {}
+            SessionEvent::Config { .. }
+            | SessionEvent::Relisting { .. }
+            | SessionEvent::Listed { .. }
+            | SessionEvent::CanarySeen { .. }
+            | SessionEvent::CanaryGone { .. } => {}
         }
     }
 
     /// A silent peer's deletes do not count: from when on it is silent.
     pub(super) fn set_silent_after(&mut self, ms: u64) {
         self.services.set_silent_after(ms);
-        self.nodes.set_silent_after(ms);
+        self.members.set_silent_after(ms);
     }
 
     /// What no peer may claim is another now: everything is judged again.
     pub(super) fn set_ranges(&mut self, ranges: Arc<Ranges>, now: Millis) -> Dirty {
-        let peer = &self.reading.peer;
-        self.admission = Admission::new(peer.name.clone(), peer.id, Arc::clone(&ranges));
+        self.admission = admission(&self.reading.peer, &ranges);
         self.ranges = ranges;
         let mut dirty = Dirty::new();
         let raw = |(key, (value, revision)): (&String, &(Bytes, i64))| (key.clone(), value.clone(), *revision);
@@ -214,10 +228,8 @@ impl Feed {
         for (key, value, revision) in all {
             self.put_service(&key, value, revision, (Cause::Decided, now), &mut dirty);
         }
-        let all: Vec<_> = self.nodes.raw().iter().map(raw).collect();
-        for (key, value, revision) in all {
-            self.put_node(&key, value, revision, now);
-        }
+        let judge = Judge { reading: &self.reading, admission: &self.admission };
+        self.members.set_ranges(judge, &mut self.refused, now);
         let ranges = &self.ranges;
         self.index.refuse(|endpoint| ranges.refuses(endpoint.addr));
         self.index.judge(&mut dirty, now);
@@ -266,10 +278,23 @@ impl Feed {
         self.index.guarded()
     }
 
-    /// Services, endpoints and nodes.
-    pub(super) fn counts(&self) -> (usize, usize, usize) {
-        let (services, endpoints) = self.index.counts();
-        (services, endpoints, self.nodes.hold().len())
+    /// How much it brings.
+    pub(super) fn counts(&self) -> PeerCounts {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let ((services, endpoints), (identities, addresses)) = (self.index.counts(), self.members.counts());
+        PeerCounts {
+            services: count(services),
+            endpoints: count(endpoints),
+            nodes: count(self.members.nodes.hold().len()),
+            identities: count(identities),
+            addresses: count(addresses),
+            refused: self.refused.total(),
+        }
+    }
+
+    /// Whose an address is, and the labels behind its identity.
+    pub(super) fn locate(&self, addr: Addr) -> Option<(&Located, Option<&LabelSet>)> {
+        self.members.locate(addr)
     }
 
     /// Sessions number their epochs on their own; another session may have another store.
@@ -281,15 +306,6 @@ impl Feed {
         };
         self.epoch = Some(((generation, epoch), number));
         Epoch(number)
-    }
-
-    fn canary(&mut self, watch: usize, presence: Presence, now: Millis, dirty: &mut Dirty) {
-        if watch == SERVICES {
-            let changes = self.services.canary(presence, now);
-            self.take(changes, dirty, now);
-        } else {
-            self.nodes.canary(presence, now);
-        }
     }
 
     fn services_changed(
@@ -313,24 +329,6 @@ impl Feed {
         }
     }
 
-    fn nodes_changed(
-        &mut self,
-        revision: i64,
-        upserts: Vec<(String, Bytes)>,
-        (deletes, expired): (&[String], &[String]),
-        now: Millis,
-    ) {
-        for (key, value) in upserts {
-            self.put_node(&key, value, revision, now);
-        }
-        for key in deletes {
-            self.nodes.delete(key, &mut self.refused, now);
-        }
-        for key in expired {
-            self.nodes.expire(key, &mut self.refused, now);
-        }
-    }
-
     fn put_service(
         &mut self,
         key: &str,
@@ -345,14 +343,9 @@ impl Feed {
         self.index.take(changes, cause, dirty, now);
     }
 
-    fn put_node(&mut self, key: &str, value: Bytes, revision: i64, now: Millis) {
-        let judged = self.judge_node(key, &value);
-        self.nodes.put(key, (value, revision), judged, &mut self.refused, now);
-    }
-
     fn judge_service(&self, key: &str, value: &[u8], revision: i64) -> Judged<Share> {
-        let [kind, _] = self.reading.kinds();
-        let suffix = self.suffix(kind, key);
+        let kind = self.reading.kinds()[SERVICES];
+        let suffix = Judge { reading: &self.reading, admission: &self.admission }.suffix(kind, key);
         let outcome = match cilium::decode(kind, key, value, &self.reading.peer) {
             Ok(Record::Service(record)) => self.admission.service(suffix, &record),
             Ok(Record::Slice(record)) => self.admission.slice(suffix, &record).map(Outcome::Admitted),
@@ -374,32 +367,21 @@ impl Feed {
         }
     }
 
-    fn judge_node(&self, key: &str, value: &[u8]) -> Judged<()> {
-        let record = match cilium::decode(Kind::Nodes, key, value, &self.reading.peer) {
-            Ok(Record::Node(record)) => record,
-            Ok(_) => return Judged::Deleted,
-            Err(error) => return undecodable(&error),
-        };
-        match self.admission.node(self.suffix(Kind::Nodes, key), &record) {
-            Ok(node) => Judged::Admitted((), node.refusals),
-            Err(refusal) => Judged::Refused(refusal),
-        }
-    }
-
-    fn suffix<'a>(&self, kind: Kind, key: &'a str) -> &'a str {
-        key.strip_prefix(&self.reading.place(kind).0).unwrap_or(key)
-    }
-
     fn take(&mut self, changes: Changes<Share>, dirty: &mut Dirty, now: Millis) {
         self.index.take(changes, Cause::Said, dirty, now);
     }
 }
 
+fn admission(peer: &PeerIdentity, ranges: &Arc<Ranges>) -> Admission {
+    Admission::new(peer.name.clone(), peer.id, peer.max, Arc::clone(ranges))
+}
+
 /// What Cilium's readers reject is refused; what cannot be read at all leaves the last good version in place.
-fn undecodable<V>(error: &DecodeError) -> Judged<V> {
+pub(super) fn undecodable<V>(error: &DecodeError) -> Judged<V> {
     let rule = match error {
         DecodeError::TooLarge => Rule::TooLarge,
-        DecodeError::ClusterName { .. } => Rule::ClusterName,
+        DecodeError::ClusterName { .. } | DecodeError::ClusterLabel { .. } => Rule::ClusterName,
+        DecodeError::IdentityRange { .. } => Rule::IdentityRange,
         DecodeError::OtherClusterId { .. } | DecodeError::ClusterId(_) => Rule::ClusterId,
         DecodeError::Name { .. } | DecodeError::Key { .. } => Rule::KeyMismatch,
         DecodeError::NullPort { .. } => Rule::NullPort,

@@ -9,13 +9,14 @@ use smol_str::SmolStr;
 
 use tombolo_core::admit::Ranges;
 use tombolo_core::hold::Standing;
-use tombolo_core::id::{ClusterId, ClusterName, Millis, ServiceKey};
+use tombolo_core::id::{Addr, ClusterId, ClusterName, Millis, ServiceKey};
 use tombolo_core::model::Slice;
 use tombolo_core::own::{MeshSlice, OwnKey, OwnRecord, PeerState};
 use tombolo_store::SessionEvent;
 use tombolo_wire::etcd_config::EtcdConfig;
 use tombolo_wire::own;
 
+use super::Whose;
 use super::feed::{self, Feed, Reading};
 use super::silence::{Session, Silence};
 use super::uses::Uses;
@@ -247,6 +248,19 @@ impl Peer {
     pub(super) fn least_beyond(&self, service: &ServiceKey, wanted_ms: u64) -> Option<u64> {
         let brings = self.feed.as_ref().is_some_and(|feed| feed.brings(service));
         self.silence.measured_least_ms().filter(|least| brings && *least > wanted_ms)
+    }
+
+    /// Whose an address is, if it says.
+    pub(super) fn locate(&self, addr: Addr) -> Option<Whose> {
+        let (located, labels) = self.feed.as_ref()?.locate(addr)?;
+        Some(Whose {
+            cluster: self.name.clone(),
+            identity: located.identity,
+            labels: labels.map(|labels| labels.labels().to_vec()).unwrap_or_default(),
+            namespace: located.namespace.to_string(),
+            pod: located.pod.to_string(),
+            host: located.host,
+        })
     }
 
     /// The id it is known by.

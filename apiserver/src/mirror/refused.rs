@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
-use tombolo_core::admit::Refusal;
+use tombolo_core::admit::{Refusal, Rule};
 use tombolo_core::own::{RefusedExample, RefusedReport};
 
 /// Examples that a report shows.
@@ -19,6 +19,8 @@ pub(super) struct Refused {
     by_record: BTreeMap<String, Record>,
     /// All of them together, kept up to date: a peer decides how many there are, and reports are made often.
     counts: BTreeMap<&'static str, u64>,
+    /// One of those that are only counted, by rule.
+    counted: BTreeMap<&'static str, (u64, RefusedExample)>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +59,40 @@ impl Refused {
         true
     }
 
+    /// All records under this prefix are gone.
+    pub(super) fn forget_under(&mut self, prefix: &str) {
+        let under = self.by_record.range(prefix.to_owned()..).map(|(key, _)| key).take_while(|k| k.starts_with(prefix));
+        for key in under.cloned().collect::<Vec<_>>() {
+            self.forget(&key);
+        }
+    }
+
+    /// One more is refused by this rule, of a kind of records that may be very many: the last one is the example of all.
+    pub(super) fn count(&mut self, key: &str, refusal: &Refusal) {
+        let rule = refusal.rule.name();
+        let example =
+            RefusedExample { key: key.to_owned(), rule: SmolStr::new_static(rule), detail: shorten(&refusal.detail) };
+        *self.counts.entry(rule).or_default() += 1;
+        self.counted
+            .entry(rule)
+            .and_modify(|(n, last)| (*n, *last) = (*n + 1, example.clone()))
+            .or_insert((1, example));
+    }
+
+    /// One that was counted is refused no more.
+    pub(super) fn uncount(&mut self, rule: Rule) {
+        let lower = |n: &mut u64| {
+            *n -= 1;
+            *n == 0
+        };
+        if self.counted.get_mut(rule.name()).is_some_and(|(n, _)| lower(n)) {
+            self.counted.remove(rule.name());
+        }
+        if self.counts.get_mut(rule.name()).is_some_and(lower) {
+            self.counts.remove(rule.name());
+        }
+    }
+
     /// How many records and backends are refused.
     pub(super) fn total(&self) -> u32 {
         u32::try_from(self.counts.values().sum::<u64>()).unwrap_or(u32::MAX)
@@ -73,7 +109,7 @@ impl Refused {
         });
         RefusedReport {
             counts: self.counts.iter().map(|(rule, count)| (SmolStr::new_static(rule), *count)).collect(),
-            examples: examples.take(EXAMPLES).collect(),
+            examples: examples.chain(self.counted.values().map(|(_, last)| last.clone())).take(EXAMPLES).collect(),
         }
     }
 }

@@ -9,6 +9,7 @@ use tombolo_wire::own;
 
 use super::*;
 
+mod members;
 mod restart;
 mod rows;
 
@@ -235,7 +236,7 @@ fn only_what_a_local_global_service_can_use_is_published() {
         session ne 1: probe
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "connecting"
         put control/refused/ne [] None
-        session ne 2: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/"]
+        session ne 2: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "connecting"
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "waiting for a complete set"
         put agents/mesh/x/a/ne/_legacy id 1 r7 [10.1.0.1 10.1.0.2]
@@ -318,7 +319,7 @@ fn at_start_the_first_file_name_gets_a_contested_id_later_the_first_to_connect()
     s.configure("fc").configure("ne").configure("zz").out.clear();
     s.say("ne", vec![connected(1), config(7, true)]).say("zz", vec![connected(1), config(2, true)]);
     s.check(expect![[r#"
-        session ne 2: follow ["cilium/state/endpointslices/v1/ne/", "cilium/state/nodes/v1/ne/"]
+        session ne 2: follow ["cilium/state/endpointslices/v1/ne/", "cilium/state/nodes/v1/ne/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "connecting"
         Synced(ClusterName("zz"))
         put agents/peers/zz Refused silent 0 counts 0/0/0/0 "zz has cluster id 2, which is we's: every cluster of a mesh needs its own"
@@ -327,7 +328,7 @@ fn at_start_the_first_file_name_gets_a_contested_id_later_the_first_to_connect()
     s.check(expect![[r#"
         Synced(ClusterName("ne"))
         session ne 3: probe
-        session fc 2: follow ["cilium/state/endpointslices/v1/fc/", "cilium/state/nodes/v1/fc/"]
+        session fc 2: follow ["cilium/state/endpointslices/v1/fc/", "cilium/state/nodes/v1/fc/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/fc Connecting silent 0 counts 0/0/0/0 "connecting"
         put agents/peers/ne Refused silent 0 counts 0/0/0/0 "ne has cluster id 7, which is fc's: every cluster of a mesh needs its own"
     "#]]);
@@ -346,7 +347,7 @@ fn at_start_the_first_file_name_gets_a_contested_id_later_the_first_to_connect()
         delete agents/peers/fc
         delete control/refused/fc
         Gone(ClusterName("fc"))
-        session aa 2: follow ["cilium/state/endpointslices/v1/aa/", "cilium/state/nodes/v1/aa/"]
+        session aa 2: follow ["cilium/state/endpointslices/v1/aa/", "cilium/state/nodes/v1/aa/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/aa Connecting silent 0 counts 0/0/0/0 "connecting"
     "#]]);
 }
@@ -376,7 +377,7 @@ fn another_id_is_another_cluster_and_another_form_is_the_same() {
     s.out.clear();
     s.say("ne", vec![config(1, true)]);
     s.check(expect![[r#"
-        session ne 3: follow ["cilium/state/endpointslices/v1/ne/", "cilium/state/nodes/v1/ne/"]
+        session ne 3: follow ["cilium/state/endpointslices/v1/ne/", "cilium/state/nodes/v1/ne/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/ne Lost silent 0 counts 2/3/0/0 "connecting again"
     "#]]);
     let slices = record("ne", 1, "x/a", &[]).0.replace("services", "endpointslices");
@@ -399,7 +400,7 @@ fn another_id_is_another_cluster_and_another_form_is_the_same() {
     "#]]);
     s.say("ne", vec![config(9, false)]);
     s.check(expect![[r#"
-        session ne 4: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/"]
+        session ne 4: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "connecting"
     "#]]);
 }

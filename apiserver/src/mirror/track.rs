@@ -42,6 +42,10 @@ impl<V: Clone + PartialEq> Track<V> {
         &self.hold
     }
 
+    pub(super) fn hold_mut(&mut self) -> &mut Hold<String, V> {
+        &mut self.hold
+    }
+
     pub(super) fn set_silent_after(&mut self, ms: u64) {
         self.hold.set_silent_after(ms);
     }

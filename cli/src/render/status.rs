@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn state(n: u32, session: PeerSession, detail: &str) -> PeerState {
-        let counts = PeerCounts { services: 1, endpoints: 2, nodes: 2, refused: 0 };
+        let counts = PeerCounts { services: 1, endpoints: 2, nodes: 2, identities: 3, addresses: 4, refused: 0 };
         PeerState {
             id: Some(id(n)),
             session,
@@ -212,6 +212,8 @@ mod tests {
             faults: vec![],
             exported_services: 1,
             exported_endpoints: 2,
+            exported_identities: 1,
+            exported_addresses: 2,
             store_connected: true,
         }
     }

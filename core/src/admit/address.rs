@@ -39,7 +39,20 @@ impl Ranges {
         self.judge(addr).is_err()
     }
 
-    fn judge(&self, addr: Addr) -> Result<(), Refusal> {
+    /// Judges a whole range: none of its addresses may be one that no peer may claim.
+    pub(super) fn overlap(&self, net: IpNet) -> Result<(), Refusal> {
+        let net = canonical(net);
+        self.judge(net.network().into())?;
+        if net.prefix_len() == net.max_prefix_len() {
+            return Ok(());
+        }
+        contains(Rule::SpecialAddress, net, SPECIAL.iter().map(|(net, _)| *net))?;
+        contains(Rule::DeniedCidr, net, self.deny.iter().copied())?;
+        contains(Rule::OwnRange, net, self.own.iter().copied())?;
+        contains(Rule::OwnNode, net, self.nodes.iter().map(|addr| addr.ip().into()))
+    }
+
+    pub(super) fn judge(&self, addr: Addr) -> Result<(), Refusal> {
         let ip = addr.ip();
         let within = |nets: &[IpNet]| nets.iter().find(|net| net.contains(&ip)).copied();
         if let Some((net, what)) = SPECIAL.iter().find(|(net, _)| net.contains(&ip)) {
@@ -55,6 +68,14 @@ impl Ranges {
             return Err(Refusal::new(Rule::OwnNode, &format!("{addr} is a node of this cluster")));
         }
         Ok(())
+    }
+}
+
+/// Refuses a range that contains one of these.
+fn contains(rule: Rule, net: IpNet, mut others: impl Iterator<Item = IpNet>) -> Result<(), Refusal> {
+    match others.find(|other| net.contains(other)) {
+        Some(other) => Err(Refusal::new(rule, &format!("{net} contains {other}"))),
+        None => Ok(()),
     }
 }
 

@@ -63,8 +63,13 @@ pub(super) fn annotations(annotations: &Labels) -> Checked {
     annotations.keys().try_for_each(|key| self::key("annotation key", key))
 }
 
+/// A label's value.
+pub(super) fn value(what: &str, text: &str) -> Checked {
+    require(is_value(text), what, text, "a label value of at most 63 characters")
+}
+
 /// `[prefix/]name`, the prefix a DNS subdomain.
-fn key(what: &str, text: &str) -> Checked {
+pub(super) fn key(what: &str, text: &str) -> Checked {
     let (prefix, name) = text.rsplit_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
     let prefix_ok = prefix.is_none_or(|p| p.len() <= SUBDOMAIN && !p.is_empty() && !p.contains('/'));
     require(prefix_ok && !name.is_empty() && is_value(name), what, text, "a qualified name")

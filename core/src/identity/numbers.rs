@@ -114,9 +114,9 @@ impl Identities {
         }
     }
 
-    /// Forgets which numbers the label sets had that nobody has any more, but for the last [`IDLE`].
-    pub fn forget_idle(&mut self) {
-        while self.idle.len() > IDLE {
+    /// Forgets which numbers the label sets had that nobody has any more, but for the last of them, normally [`IDLE`].
+    pub fn forget_idle(&mut self, keep: usize) {
+        while self.idle.len() > keep {
             self.forget_oldest();
         }
     }

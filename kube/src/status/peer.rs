@@ -61,7 +61,7 @@ pub fn peer_status(facts: &PeerFacts<'_>, before: &MeshPeerStatus, unix_ms: u64)
         services: count(|state| state.counts.services, before.services),
         backends: count(|state| state.counts.endpoints, before.backends),
         nodes: count(|state| state.counts.nodes, before.nodes),
-        identities: before.identities,
+        identities: count(|state| state.counts.identities, before.identities),
         refused: count(|state| state.counts.refused, before.refused),
         silent_since: state.and_then(|state| silent_since(state, before.silent_since.as_ref(), unix_ms)),
         message: message(facts),

@@ -18,7 +18,7 @@ fn seen(session: PeerSession, silent_ms: u64, detail: &str) -> PeerStatus {
         stale_after_ms: 30_000,
         least_stale_ms: 12_500,
         detail: detail.into(),
-        counts: PeerCounts { services: 3, endpoints: 9, nodes: 2, refused: 0 },
+        counts: PeerCounts { services: 3, endpoints: 9, nodes: 2, identities: 4, addresses: 8, refused: 0 },
     };
     PeerStatus {
         name: ClusterName::new("ne").unwrap(),

@@ -66,6 +66,8 @@ impl Wire for ApiserverStatus {
             faults: messages(&self.faults),
             exported_services: self.exported_services,
             exported_endpoints: self.exported_endpoints,
+            exported_identities: self.exported_identities,
+            exported_addresses: self.exported_addresses,
             store_connected: self.store_connected,
         }
     }
@@ -81,6 +83,8 @@ impl Wire for ApiserverStatus {
             faults: all(status.faults)?,
             exported_services: status.exported_services,
             exported_endpoints: status.exported_endpoints,
+            exported_identities: status.exported_identities,
+            exported_addresses: status.exported_addresses,
             store_connected: status.store_connected,
         })
     }

@@ -33,20 +33,20 @@ fn apiserver_status() -> impl Strategy<Value = ApiserverStatus> {
         .prop_map(|(name, state, refused, unused_imports)| PeerStatus { name, state, refused, unused_imports });
     let fault = (TEXT, TEXT).prop_map(|(place, message)| FaultReport { place, message });
     let who = (cluster_name(), cluster_id(), TEXT, any::<u64>());
-    (who, vec(TEXT, 0..3), vec(peer, 0..3), vec(fault, 0..3), any::<[u32; 2]>(), any::<bool>()).prop_map(
-        |((cluster, id, version, uptime_s), blockers, peers, faults, [services, endpoints], store_connected)| {
-            ApiserverStatus {
-                cluster,
-                id,
-                version,
-                uptime_s,
-                blockers,
-                peers,
-                faults,
-                exported_services: services,
-                exported_endpoints: endpoints,
-                store_connected,
-            }
+    (who, vec(TEXT, 0..3), vec(peer, 0..3), vec(fault, 0..3), any::<[u32; 4]>(), any::<bool>()).prop_map(
+        |((cluster, id, version, uptime_s), blockers, peers, faults, exported, store_connected)| ApiserverStatus {
+            cluster,
+            id,
+            version,
+            uptime_s,
+            blockers,
+            peers,
+            faults,
+            exported_services: exported[0],
+            exported_endpoints: exported[1],
+            exported_identities: exported[2],
+            exported_addresses: exported[3],
+            store_connected,
         },
     )
 }

@@ -120,8 +120,9 @@ pub(crate) fn cluster_info() -> impl Strategy<Value = ClusterInfo> {
 pub(crate) fn peer_state() -> impl Strategy<Value = PeerState> {
     use PeerSession::{Connecting, Lost, Ready, Refused};
     let session = prop_oneof![Just(Connecting), Just(Ready), Just(Lost), Just(Refused)];
-    (option::of(cluster_id()), session, any::<[u64; 3]>(), ".{0,30}", any::<[u32; 4]>()).prop_map(
-        |(id, session, [silent_ms, stale_after_ms, least_stale_ms], detail, [services, endpoints, nodes, refused])| {
+    (option::of(cluster_id()), session, any::<[u64; 3]>(), ".{0,30}", any::<[u32; 6]>()).prop_map(
+        |(id, session, [silent_ms, stale_after_ms, least_stale_ms], detail, counts)| {
+            let [services, endpoints, nodes, identities, addresses, refused] = counts;
             PeerState {
                 id,
                 session,
@@ -129,7 +130,7 @@ pub(crate) fn peer_state() -> impl Strategy<Value = PeerState> {
                 stale_after_ms,
                 least_stale_ms,
                 detail,
-                counts: PeerCounts { services, endpoints, nodes, refused },
+                counts: PeerCounts { services, endpoints, nodes, identities, addresses, refused },
             }
         },
     )

@@ -132,7 +132,7 @@ impl Wire for PeerState {
     type Message = proto::PeerState;
 
     fn message(&self) -> proto::PeerState {
-        let PeerCounts { services, endpoints, nodes, refused } = self.counts;
+        let PeerCounts { services, endpoints, nodes, identities, addresses, refused } = self.counts;
         proto::PeerState {
             id: self.id.map(|id| id.get().into()),
             session: self.session.number(),
@@ -140,12 +140,13 @@ impl Wire for PeerState {
             stale_after_ms: self.stale_after_ms,
             least_stale_ms: self.least_stale_ms,
             detail: self.detail.clone(),
-            counts: Some(proto::PeerCounts { services, endpoints, nodes, refused }),
+            counts: Some(proto::PeerCounts { services, endpoints, nodes, refused, identities, addresses }),
         }
     }
 
     fn value(state: proto::PeerState) -> Result<Self, Bad> {
-        let proto::PeerCounts { services, endpoints, nodes, refused } = state.counts.unwrap_or_default();
+        let proto::PeerCounts { services, endpoints, nodes, refused, identities, addresses } =
+            state.counts.unwrap_or_default();
         Ok(Self {
             id: state.id.map(cluster_id).transpose()?,
             session: PeerSession::of(state.session)?,
@@ -153,7 +154,7 @@ impl Wire for PeerState {
             stale_after_ms: state.stale_after_ms,
             least_stale_ms: state.least_stale_ms,
             detail: state.detail,
-            counts: PeerCounts { services, endpoints, nodes, refused },
+            counts: PeerCounts { services, endpoints, nodes, identities, addresses, refused },
         })
     }
 }

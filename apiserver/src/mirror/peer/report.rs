@@ -1,7 +1,7 @@
 //! What is told of a peer: to the own agents by its keys, and to people.
 
 use tombolo_core::id::{ClusterName, Millis};
-use tombolo_core::own::{OwnKey, OwnRecord, PeerCounts, PeerSession, PeerState, RefusedReport};
+use tombolo_core::own::{OwnKey, OwnRecord, PeerSession, PeerState, RefusedReport};
 use tombolo_core::report::PeerStatus;
 use tombolo_wire::own;
 
@@ -57,8 +57,6 @@ impl Peer {
     pub(in crate::mirror) fn state(&self, now: Millis) -> PeerState {
         let (session, detail) = self.session();
         let feed = self.feed.as_ref();
-        let (services, endpoints, nodes) = feed.map(Feed::counts).unwrap_or_default();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         PeerState {
             id: self.id(),
             session,
@@ -66,12 +64,7 @@ impl Peer {
             stale_after_ms: self.silence.stale_after_ms(),
             least_stale_ms: self.silence.least_stale_ms(),
             detail,
-            counts: PeerCounts {
-                services: count(services),
-                endpoints: count(endpoints),
-                nodes: count(nodes),
-                refused: feed.map_or(0, |feed| feed.refused.total()),
-            },
+            counts: feed.map(Feed::counts).unwrap_or_default(),
         }
     }
 

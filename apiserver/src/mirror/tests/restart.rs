@@ -96,7 +96,7 @@ fn a_peer_that_was_silent_before_the_program_started_is_so_until_it_is_heard() {
         put control/refused/ne [] None
         session ne 1: probe
         put agents/peers/ne Connecting silent 30000 counts 0/0/0/0 "connecting"
-        session ne 2: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/"]
+        session ne 2: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/ne Connecting silent 30000 counts 0/0/0/0 "waiting for a complete set"
         -- 20 s
         put agents/mesh/x/a/ne/_legacy id 1 r7 [10.1.0.1]
@@ -127,7 +127,7 @@ fn a_peer_whose_id_became_another_between_two_lives_is_imported_anew() {
     s.check(expect![[r#"
         delete agents/mesh/x/a/ne/_legacy
         delete agents/mesh/x/b/ne/_legacy
-        session ne 2: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/"]
+        session ne 2: follow ["cilium/state/services/v1/ne/", "cilium/state/nodes/v1/ne/", "cilium/state/identities/v1/id/", "cilium/state/ip/v1/default/"]
         put agents/peers/ne Connecting silent 0 counts 0/0/0/0 "connecting"
     "#]]);
 }
