@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tombolo_core::export::ExporterConfig;
 use tombolo_core::own::{OwnKey, OwnRecord};
+use tombolo_kube::client::Access;
+use tombolo_kube::mirroring::Held;
+use tombolo_kube::source::Target;
 use tombolo_source::directory;
 use tombolo_store::listen::Listener;
 use tombolo_store::users::{Others, PeerUsers, UsersKeeper, UsersState};
@@ -25,12 +28,15 @@ use crate::driver::{self, Driver, Event, Outlets};
 use crate::earlier::Earlier;
 use crate::export::Export;
 use crate::fatal::Fatal;
+use crate::held::HeldOutlet;
 use crate::kept::Kept;
+use crate::kubernetes::Kubernetes;
 use crate::metrics::Metrics;
 use crate::mirror::files::PeerFiles;
 use crate::mirror::{Mirror, MirrorConfig};
+use crate::peer_objects::Outcome;
 use crate::view::Views;
-use crate::{admin, clock, earlier, health, peers_dir, scopes};
+use crate::{admin, clock, earlier, health, kubernetes, peer_objects, peers_dir, scopes};
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -110,8 +116,9 @@ async fn begin(config: &Config, views: Views, tasks: &TaskTracker, cancel: &Canc
         let keep = fatal.clone().watch("kept identities", cancel.clone(), keep);
         tasks.spawn(keep.instrument(info_span!("kept")));
     }
-    let outlets = Outlets { writer, shared_peers: shared, users: wanted, users_state: users_seen, views, kept };
-    drive(config, outlets, earlier, tasks, cancel, fatal);
+    let (held, kubernetes) = kubernetes(config, &views);
+    let outlets = Outlets { writer, shared_peers: shared, users: wanted, users_state: users_seen, views, kept, held };
+    drive(config, (outlets, kubernetes), earlier, tasks, cancel, fatal);
 }
 
 async fn listen(config: &Config, views: &Views, tasks: &TaskTracker, cancel: &CancellationToken) -> Result<()> {
@@ -131,7 +138,7 @@ async fn listen(config: &Config, views: &Views, tasks: &TaskTracker, cancel: &Ca
 /// The source, the peers directory, and the driver that listens to both.
 fn drive(
     config: &Config,
-    outlets: Outlets,
+    (outlets, kubernetes): (Outlets, Option<Kubernetes>),
     earlier: Earlier,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
@@ -164,10 +171,43 @@ fn drive(
     let forwarded = forward(source, Event::Source, events.clone(), cancel.clone());
     spawn("source events", info_span!("source_events"), Box::pin(forwarded));
     let (said, peers) = mpsc::channel(SOURCE_QUEUE);
-    let follow = peers_dir::run(config.peers_dir.clone(), files, said);
+    let (outcome, settled) = watch::channel(Outcome::default());
+    let dir = config.peers_dir.clone();
+    let wait = kubernetes.is_some();
+    let follow = async move {
+        if wait {
+            peer_objects::ready(&dir, settled.clone()).await;
+        }
+        peers_dir::run(dir, files, said).await;
+        drop(settled);
+    };
     spawn("peers directory", info_span!("peers_directory"), Box::pin(follow));
+    if let Some(kubernetes) = kubernetes {
+        spawn("kubernetes", info_span!("kubernetes"), Box::pin(kubernetes::run(kubernetes, outcome)));
+    }
     let forwarded = forward(peers, Event::Peers, events, cancel.clone());
     spawn("peers events", info_span!("peers_events"), Box::pin(forwarded));
+}
+
+/// What is done in Kubernetes beside the source, if that is where the source is.
+fn kubernetes(config: &Config, views: &Views) -> (HeldOutlet, Option<Kubernetes>) {
+    let access = match &config.source {
+        Source::Directory(_) => return (HeldOutlet::nobody(), None),
+        Source::Kubernetes(Target::InCluster) => Access::Pod,
+        Source::Kubernetes(Target::Kubeconfig { path, context }) => {
+            Access::Kubeconfig { file: Some(path.clone()), context: context.clone() }
+        }
+    };
+    let (said, held) = watch::channel(Held::default());
+    let kubernetes = Kubernetes {
+        access,
+        cluster: config.cluster.clone(),
+        peers_dir: config.peers_dir.clone(),
+        peers_namespace: config.peers_namespace.clone(),
+        views: views.clone(),
+        mirroring: (config.mirroring, held),
+    };
+    (HeldOutlet::new(config.mirroring, said), Some(kubernetes))
 }
 
 fn mirror_config(config: &Config) -> MirrorConfig {

@@ -10,6 +10,7 @@ use clap::Parser;
 use ipnet::IpNet;
 use tombolo_core::export::DefaultNamespace;
 use tombolo_core::id::{ClusterId, ClusterName, MaxClusters};
+use tombolo_kube::mirroring::Mode;
 use tombolo_kube::source::Target;
 use tombolo_store::listen::ListenAddr;
 use tombolo_store::{StoreConfig, TlsFiles};
@@ -44,6 +45,12 @@ pub struct Args {
     /// store alone keeps them.
     #[arg(long, env = "TOMBOLO_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// With a Kubernetes source: the namespace of the Secrets that MeshPeers name.
+    #[arg(long, env = "TOMBOLO_PEERS_NAMESPACE", default_value = "tombolo-peers")]
+    pub peers_namespace: String,
+    /// With a Kubernetes source: of which global Services peers' endpoints become EndpointSlices here: off, headless or all.
+    #[arg(long, env = "TOMBOLO_MIRROR_ENDPOINT_SLICES", default_value = "headless")]
+    pub mirror_endpoint_slices: String,
     /// Where the CLI connects, mTLS for admin-<cluster> alone: IP:PORT or unix:/path.
     #[arg(long, env = "TOMBOLO_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
@@ -89,6 +96,10 @@ pub struct Config {
     pub peers_dir: PathBuf,
     /// `--state-dir`.
     pub state_dir: Option<PathBuf>,
+    /// The namespace of peers' Secrets.
+    pub peers_namespace: String,
+    /// `--mirror-endpoint-slices`.
+    pub mirroring: Mode,
     /// The admin listener.
     pub admin_listen: Option<ListenAddr>,
     /// The health listener.
@@ -183,9 +194,18 @@ impl Args {
                 other => Err(format!("{other:?} is neither true nor false")),
             },
         );
+        let mirroring = check.take("mirror-endpoint-slices", self.mirror_endpoint_slices.parse::<Mode>());
         let lease_ttl = check.take("lease-ttl", lease_ttl(&self.lease_ttl));
-        let (Some(cluster), Some(max), Some(id), Some(source), Some(namespaces), Some(lease_ttl), true) =
-            (cluster, max, id, source, namespaces, lease_ttl, check.0.is_empty())
+        let (
+            Some(cluster),
+            Some(max),
+            Some(id),
+            Some(source),
+            Some(namespaces),
+            Some(mirroring),
+            Some(lease_ttl),
+            true,
+        ) = (cluster, max, id, source, namespaces, mirroring, lease_ttl, check.0.is_empty())
         else {
             return Err(ConfigErrors(check.0));
         };
@@ -200,6 +220,8 @@ impl Args {
             server_tls,
             peers_dir,
             state_dir,
+            peers_namespace: self.peers_namespace.clone(),
+            mirroring,
             admin_listen,
             health_listen,
             deny,
@@ -273,10 +295,11 @@ mod tests {
             "--health-listen=:80",
             "--deny-cidr=10.0.0.0/8,x",
             "--default-global-namespace=maybe",
+            "--mirror-endpoint-slices=some",
             "--lease-ttl=4s",
         ]);
         expect![[r#"
-            13 wrong on the command line:
+            14 wrong on the command line:
               --cluster-name: "We" is no cluster name: 1 to 32 of a-z, 0-9 and '-', with a letter or digit at both ends
               --cluster-id: 300 is no cluster id: it must be 1 to 255
               --source: "/etc" is no source: it must be dir:PATH, kubernetes, or kubernetes:KUBECONFIG[#CONTEXT]
@@ -289,6 +312,7 @@ mod tests {
               --health-listen: ":80" is no IP:PORT
               --deny-cidr: "x" is no CIDR
               --default-global-namespace: "maybe" is neither true nor false
+              --mirror-endpoint-slices: "some" is none of off, headless and all
               --lease-ttl: "4s" is no duration from 5s to 24h"#]]
         .assert_eq(&wrong.validate().unwrap_err().to_string());
     }

@@ -25,6 +25,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::export::{Completed, Export, Exported, cluster_config};
 use crate::fatal::Fatal;
+use crate::held::{HeldOutlet, Source};
 use crate::kept::Kept;
 use crate::mirror::files::FileChange;
 use crate::mirror::{Command, Mirror, Plan};
@@ -72,6 +73,8 @@ pub struct Outlets {
     pub views: Views,
     /// Where numbers of identities are kept beside the own store, if anywhere.
     pub kept: Option<Kept>,
+    /// Whoever mirrors what the own agents get.
+    pub held: HeldOutlet,
 }
 
 /// The driver's state.
@@ -244,6 +247,7 @@ impl Driver {
         let commands = self.mirror.tick(now);
         self.execute(commands);
         self.say_canaries();
+        self.say_known();
         if writer.connected && writer.pending == 0 && self.canaries != Canaries::Due {
             self.settled = Some(writer.epoch);
         }
@@ -298,6 +302,13 @@ impl Driver {
         }
     }
 
+    /// Who is a peer, and whether the source is read, for those who mirror.
+    fn say_known(&self) {
+        let read = matches!(self.peers, PeersDirectory::Read { .. });
+        let source = if self.export.is_complete() { Source::Complete } else { Source::Reading };
+        self.outlets.held.known(|| read.then(|| self.mirror.names()), source);
+    }
+
     fn surplus(&self) -> Surplus {
         let all_known = self.canaries == Canaries::Said || self.export.is_readable();
         if all_known { Surplus::Deleted } else { Surplus::Kept }
@@ -308,10 +319,14 @@ impl Driver {
             match command {
                 Command::Write(write) => self.write(write),
                 Command::Synced(peer) => {
+                    self.outlets.held.synced(&peer);
                     let canary = synced(&peer, clock::unix_ms());
                     self.outlets.writer.complete(scopes::mesh(&peer), self.surplus(), Some(canary));
                 }
-                Command::Gone(peer) => self.outlets.writer.retire(&scopes::mesh(&peer)),
+                Command::Gone(peer) => {
+                    self.outlets.held.gone(&peer);
+                    self.outlets.writer.retire(&scopes::mesh(&peer));
+                }
                 Command::Session { peer, generation, config, plan } => self.begin(peer, generation, config, &plan),
                 Command::EndSession(peer) => {
                     if let Some(session) = self.sessions.remove(&peer) {
@@ -323,6 +338,7 @@ impl Driver {
     }
 
     fn write(&self, write: Write) {
+        self.outlets.held.write(&write);
         match write {
             Write::Put(key, value) => self.outlets.writer.put(key, value),
             Write::Delete(key) => self.outlets.writer.delete(key),

@@ -84,7 +84,8 @@ fn watch(dir: &Path, signal: mpsc::Sender<()>) -> notify::Result<RecommendedWatc
     Ok(watcher)
 }
 
-fn list(dir: &Path) -> io::Result<Listing> {
+/// All entries of the directory that may be peers' files or tombstones.
+pub(crate) fn list(dir: &Path) -> io::Result<Listing> {
     let mut listing = Listing::new();
     for entry in fs::read_dir(dir)? {
         let Ok(name) = entry?.file_name().into_string() else { continue };

@@ -53,6 +53,17 @@ impl Views {
         self.0.load_full()
     }
 
+    /// What people are told, with ages as of this call.
+    pub fn told(&self) -> ApiserverStatus {
+        let view = self.load();
+        let (now, mut status) = (clock::now(), view.status.clone());
+        status.uptime_s = now.0 / 1000;
+        for peer in &mut status.peers {
+            peer.state.silent_ms = peer.state.silent_ms.saturating_add(now.since(view.at));
+        }
+        status
+    }
+
     /// From now on this is the state.
     pub fn store(&self, view: View) {
         self.0.store(Arc::new(view));
@@ -60,14 +71,7 @@ impl Views {
 }
 
 impl ApiserverAdmin for Views {
-    /// The status with ages as of this call.
     fn status(&self) -> ApiserverStatus {
-        let view = self.load();
-        let (now, mut status) = (clock::now(), view.status.clone());
-        status.uptime_s = now.0 / 1000;
-        for peer in &mut status.peers {
-            peer.state.silent_ms += now.since(view.at);
-        }
-        status
+        self.told()
     }
 }

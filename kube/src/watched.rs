@@ -37,13 +37,15 @@ pub struct Watched<K> {
     pub unconfirmed: BTreeSet<ObjectName>,
     /// Whether a complete list was read since the start.
     pub complete: bool,
+    /// Whether the API server was heard to say, before any list, that it does not know the resource.
+    pub undefined: bool,
     /// Why nothing new is known at present, for people.
     pub fault: Option<String>,
 }
 
 impl<K> Default for Watched<K> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), unconfirmed: BTreeSet::new(), complete: false, fault: None }
+        Self { objects: BTreeMap::new(), unconfirmed: BTreeSet::new(), complete: false, undefined: false, fault: None }
     }
 }
 
@@ -91,7 +93,11 @@ async fn listen<K>(
                 Some(Ok(event)) => said.send_modify(|watched| watched.take(event, &mut list)),
                 Some(Err(error)) => {
                     tracing::warn!(resource = %K::plural(&()), %error, "watch");
-                    said.send_modify(|watched| watched.fault = Some(error.to_string()));
+                    let undefined = is_undefined(&error);
+                    said.send_modify(|watched| {
+                        watched.fault = Some(error.to_string());
+                        watched.undefined = undefined && !watched.complete;
+                    });
                     return;
                 }
             },
@@ -157,6 +163,11 @@ where
     }
 }
 
+/// Whether a list failed because nobody has defined the resource.
+fn is_undefined(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
 /// Whether the API server says that there is no object of that name. That it does not know the resource is no such word.
 fn says_absent(error: &kube::Error, name: &str) -> bool {
     let kube::Error::Api(status) = error else { return false };
@@ -179,6 +190,7 @@ impl<K: Resource<DynamicType = ()>> Watched<K> {
                 self.unconfirmed.extend(missing);
                 self.objects.retain(|name, _| listed.contains(name));
                 self.complete = true;
+                self.undefined = false;
                 self.fault = None;
             }
             Event::Apply(object) => {
