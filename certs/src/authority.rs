@@ -82,7 +82,8 @@ impl Authority {
         Self::from_pem((path, &cert?), (path, &key?))
     }
 
-    fn from_pem((cert_path, cert): (&Path, &[u8]), (key_path, key): (&Path, &[u8])) -> Result<Self, CertError> {
+    /// An authority from a certificate and a key, each behind the name that errors call it by.
+    pub fn from_pem((cert_path, cert): (&Path, &[u8]), (key_path, key): (&Path, &[u8])) -> Result<Self, CertError> {
         let key = signing_key(&private_key(key_path, key)?)
             .map_err(|e| CertError::UnusableKey { path: key_path.into(), detail: e.to_string() })?;
         let public = key.subject_public_key_info();
@@ -110,6 +111,11 @@ impl Authority {
     /// The certificate, PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
+    }
+
+    /// The key, PKCS#8 in PEM: whoever has it can sign for any cluster.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
     }
 
     /// What the certificate says.
@@ -175,6 +181,17 @@ fn alternative_name(name: String) -> Result<Vec<SanType>, CertError> {
     }
     let one = CertificateParams::new([name.clone()]).map_err(|_| CertError::BadName { name })?;
     Ok(one.subject_alt_names)
+}
+
+/// A trust bundle: `first`, then what else is in `others`, each certificate once.
+pub fn bundle(first: &str, others: &str) -> String {
+    let mut blocks: Vec<String> = Vec::new();
+    for block in pem_blocks(first).into_iter().chain(pem_blocks(others)) {
+        if !blocks.contains(&block) {
+            blocks.push(block);
+        }
+    }
+    blocks.concat()
 }
 
 /// The certificate blocks of a PEM text, each with its armour, in order.

@@ -28,6 +28,17 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// The content of [`TlsFiles`] where they are no files: in a Secret, or not yet written. All PEM.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct TlsText {
+    /// Trusted authorities, one or several.
+    pub ca: Vec<u8>,
+    /// The certificate, leaf first.
+    pub cert: Vec<u8>,
+    /// Its private key.
+    pub key: Vec<u8>,
+}
+
 /// Which of a cluster's leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,6 +76,14 @@ impl TlsFiles {
     }
 }
 
+/// Without the key.
+impl std::fmt::Debug for TlsText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+        f.debug_struct("TlsText").field("ca", &text(&self.ca)).field("cert", &text(&self.cert)).finish_non_exhaustive()
+    }
+}
+
 /// What [`TlsFiles`] held when they were read.
 #[derive(Debug)]
 pub struct Material {
@@ -87,8 +106,8 @@ pub fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertErro
     certificates(path, &text)
 }
 
-/// The certificates of a PEM text; `path` is for the error.
-pub(crate) fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
+/// Every certificate of a PEM text, at least one; `path` is for the error.
+pub fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertError> {
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(text).collect();
     let found = found.map_err(|e| CertError::broken(path, e))?;
     if found.is_empty() { Err(CertError::NoCertificate { path: path.into() }) } else { Ok(found) }

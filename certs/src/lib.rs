@@ -15,13 +15,16 @@ mod tls;
 mod verify;
 mod x509;
 
-pub use authority::{Authority, CA_KEY_FILE, DEFAULT_CA_NAME, IssuedLeaf};
+pub use authority::{Authority, CA_KEY_FILE, DEFAULT_CA_NAME, IssuedLeaf, bundle};
 pub use error::CertError;
 pub use files::{
-    CA_FILE, Material, PRIVATE_MODE, Role, TlsFiles, load, read_bundle, read_key, write_private, write_public,
+    CA_FILE, Material, PRIVATE_MODE, Role, TlsFiles, TlsText, certificates, load, read_bundle, read_key, write_private,
+    write_public,
 };
 pub use leaf::{AuthMode, DEFAULT_NAMESPACE, Leaf, LeafRequest, MESH_DOMAIN, Usage, Validity};
 pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use tls::{client_config, provider, server_config};
-pub use verify::{Expected, Finding, Problem, Severity, accepted_by, verify, verify_cluster};
+pub use verify::{
+    Expected, Finding, Problem, Severity, accepted_by, text_accepted_by, verify, verify_cluster, verify_text,
+};
 pub use x509::{CertInfo, common_name, inspect, rfc3339};

@@ -17,7 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use serde::Serialize;
 
 use crate::error::CertError;
-use crate::files::{Role, TlsFiles, read_bundle, read_key};
+use crate::files::{Role, TlsFiles, TlsText, certificates, private_key, read_bundle, read_key};
 use crate::leaf::{MESH_DOMAIN, Usage};
 use crate::tls::provider;
 use crate::x509::{CertInfo, inspect, rfc3339};
@@ -226,26 +226,59 @@ pub fn verify_cluster(dir: &Path, cluster: &str, now: u64) -> Vec<Finding> {
 
 /// Checks one leaf against its key, its own trust bundle and what it should be. `now` is in unix seconds.
 pub fn verify(files: &TlsFiles, expected: &Expected, now: u64) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let chain = keep(read_bundle(&files.cert), &files.cert, &mut problems);
-    let key = keep(read_key(&files.key), &files.key, &mut problems);
-    problems.extend(exposed(&files.key));
-    let Some(chain) = chain else { return problems };
-    let Some(info) = keep(inspect(&files.cert, &chain[0]), &files.cert, &mut problems) else { return problems };
-    problems.extend(key.and_then(|key| mismatch(files, chain, key)));
-    problems.extend(dates(&files.cert, &info, now));
-    problems.extend(against(&files.cert, &info, expected));
-    problems.extend(accepted_by(&files.cert, &files.ca, now));
-    problems
+    let read = Read { ca: read_bundle(&files.ca), chain: read_bundle(&files.cert), key: read_key(&files.key) };
+    judge(files, read, exposed(&files.key), expected, now)
+}
+
+/// As [`verify`], for what is no file but, say, a Secret. Problems call its parts by `names`.
+pub fn verify_text(names: &TlsFiles, text: &TlsText, expected: &Expected, now: u64) -> Vec<Problem> {
+    let read = Read {
+        ca: certificates(&names.ca, &text.ca),
+        chain: certificates(&names.cert, &text.cert),
+        key: private_key(&names.key, &text.key),
+    };
+    judge(names, read, None, expected, now)
 }
 
 /// Whether a reader with this trust bundle accepts this certificate, uses and names apart. `now` is in unix seconds.
 pub fn accepted_by(cert: &Path, bundle: &Path, now: u64) -> Vec<Problem> {
+    accepted((cert, read_bundle(cert)), (bundle, read_bundle(bundle)), now)
+}
+
+/// As [`accepted_by`], for what is no file; each text stands behind its name.
+pub fn text_accepted_by((cert, text): (&Path, &[u8]), (bundle, authorities): (&Path, &[u8]), now: u64) -> Vec<Problem> {
+    accepted((cert, certificates(cert, text)), (bundle, certificates(bundle, authorities)), now)
+}
+
+/// What was read of one leaf.
+struct Read {
+    ca: Chain,
+    chain: Chain,
+    key: Result<PrivateKeyDer<'static>, CertError>,
+}
+
+type Chain = Result<Vec<CertificateDer<'static>>, CertError>;
+
+fn judge(names: &TlsFiles, read: Read, exposed: Option<Problem>, expected: &Expected, now: u64) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let chain = keep(read.chain, &names.cert, &mut problems);
+    let key = keep(read.key, &names.key, &mut problems);
+    problems.extend(exposed);
+    let Some(chain) = chain else { return problems };
+    let Some(info) = keep(inspect(&names.cert, &chain[0]), &names.cert, &mut problems) else { return problems };
+    problems.extend(key.and_then(|key| mismatch(names, chain.clone(), key)));
+    problems.extend(dates(&names.cert, &info, now));
+    problems.extend(against(&names.cert, &info, expected));
+    problems.extend(accepted((&names.cert, Ok(chain)), (&names.ca, read.ca), now));
+    problems
+}
+
+fn accepted((cert, chain): (&Path, Chain), (bundle, authorities): (&Path, Chain), now: u64) -> Vec<Problem> {
     let mut problems = Vec::new();
     // A broken certificate has been reported by `verify`, which looks at it first; here only the bundle is news.
-    let Ok(chain) = read_bundle(cert) else { return problems };
+    let Ok(chain) = chain else { return problems };
     let Ok(leaf) = inspect(cert, &chain[0]) else { return problems };
-    let Some(authorities) = keep(read_bundle(bundle), bundle, &mut problems) else { return problems };
+    let Some(authorities) = keep(authorities, bundle, &mut problems) else { return problems };
     let signers: Vec<&CertificateDer<'static>> = authorities.iter().filter(|a| signed(&chain, a, &leaf)).collect();
     if signers.is_empty() {
         let trusted = authorities.iter().filter_map(|a| inspect(bundle, a).ok()).map(|a| a.short()).collect();

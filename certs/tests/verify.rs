@@ -8,8 +8,8 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 use tempfile::TempDir;
 use tombolo_certs::{
-    AuthMode, Authority, CA_FILE, Expected, Leaf, LeafRequest, Role, TlsFiles, Usage, Validity, accepted_by, verify,
-    verify_cluster, write_private, write_public,
+    AuthMode, Authority, CA_FILE, Expected, Leaf, LeafRequest, Role, TlsFiles, TlsText, Usage, Validity, accepted_by,
+    bundle, text_accepted_by, verify, verify_cluster, verify_text, write_private, write_public,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -211,4 +211,36 @@ fn an_address_that_the_server_leaf_lacks_is_named() {
         tls/server.crt: does not cover the name 192.0.2.1
     "#]]
     .assert_eq(&found.replace(&dir.path().display().to_string(), "tls"));
+}
+
+/// What is found in files is found in the same content without files, but for the mode of a key.
+#[test]
+fn text_is_judged_as_files_are() {
+    let (dir, ca) = cluster();
+    let other = authority("Cilium CA");
+    issue(dir.path(), &other, Leaf::Admin, 10);
+    for role in Role::ALL {
+        let files = TlsFiles::of(dir.path(), role);
+        let read = |path: &Path| fs::read(path).unwrap();
+        let text = TlsText { ca: read(&files.ca), cert: read(&files.cert), key: read(&files.key) };
+        let expected = Expected::of(role, "we");
+        assert_eq!(verify_text(&files, &text, &expected, NOW), verify(&files, &expected, NOW), "{role:?}");
+        let both = bundle(other.certificate_pem(), ca.certificate_pem());
+        let names = (files.cert.as_path(), files.ca.as_path());
+        assert_eq!(text_accepted_by((names.0, &text.cert), (names.1, both.as_bytes()), NOW), vec![]);
+        assert_eq!(
+            text_accepted_by((names.0, &text.cert), (names.1, &text.ca), NOW),
+            accepted_by(names.0, names.1, NOW)
+        );
+    }
+}
+
+#[test]
+fn a_bundle_has_each_authority_once_and_the_first_in_front() {
+    let [one, two] = ["one", "two"].map(authority);
+    let (one, two) = (one.certificate_pem(), two.certificate_pem());
+    assert_eq!(bundle(one, ""), one);
+    let both = bundle(two, &bundle(one, two));
+    assert_eq!(both, format!("{two}{one}").replace("\r\n", "\n"));
+    assert_eq!(bundle(two, &both), both);
 }
