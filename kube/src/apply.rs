@@ -10,7 +10,7 @@ use tombolo_source::manifest::{ManifestError, each};
 use crate::objects::{How, Kind, ObjectError, ObjectName, Objects};
 
 /// How long a server may take to know a kind whose definition was applied before.
-const NEW_KIND: Duration = Duration::from_secs(20);
+pub(crate) const NEW_KIND: Duration = Duration::from_secs(20);
 
 /// How soon it is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -83,7 +83,7 @@ pub async fn apply(objects: &Objects, documents: &[Document], how: How) -> Resul
 }
 
 /// The name with its namespace, once the server knows the kind: one whose definition it was just given takes a moment.
-async fn known(objects: &Objects, name: &ObjectName, patience: Duration) -> Result<ObjectName, ObjectError> {
+pub(crate) async fn known(objects: &Objects, name: &ObjectName, patience: Duration) -> Result<ObjectName, ObjectError> {
     let until = Instant::now() + patience;
     loop {
         match objects.complete(name.clone()).await {

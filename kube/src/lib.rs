@@ -8,6 +8,7 @@ pub mod client;
 pub mod events;
 pub mod lease;
 pub mod mirroring;
+pub mod install;
 pub mod objects;
 pub mod resources;
 pub mod source;
