@@ -1,5 +1,6 @@
 //! From a parsed command line to a printed result.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,8 @@ use crate::cluster::Cluster;
 use crate::connect::{self, Done};
 use crate::flows::{self, Heard};
 use crate::init;
+use crate::kube::connect::Checked;
+use crate::kube::{self, live::View};
 use crate::output::{Report, print, print_error};
 use crate::query::{self, Answer, Explained, FromNode, Listed};
 use crate::status;
@@ -42,10 +45,27 @@ fn dispatch(cli: Cli) -> Result<Verdict> {
     let format = cli.output;
     let now = unix_seconds();
     match cli.command {
+        Command::Enable(args) => Ok(show(&block_on(kube::enable::enable(&args, now))??, format)),
+        Command::Disable(args) => Ok(show(&block_on(kube::disable::disable(&args))??, format)),
         Command::Init(args) => Ok(show(&init::init(&args, now)?, format)),
+        Command::Connect(args) if args.contexts.context.is_some() => {
+            let said = |checked: &Checked| {
+                if format == Format::Text {
+                    print(checked, format);
+                }
+            };
+            Ok(show(&block_on(kube::connect::connect(&args.contexts, now, said))??, format))
+        }
         Command::Connect(args) => Ok(show(&connect_all(&args, now)?, format)),
+        Command::Disconnect(args) if args.contexts.context.is_some() => {
+            Ok(show(&block_on(kube::connect::disconnect(&args.contexts, &args.peers))??, format))
+        }
         Command::Disconnect(args) => Ok(show(&disconnect_all(&args)?, format)),
         Command::Certs(command) => certs_command(command, format, now),
+        Command::Status(args) if !args.contexts.contexts.is_empty() => {
+            let view = View::new(format);
+            Ok(show(&block_on(kube::status::status(&args.contexts, args.wait, unix_seconds, view))?, format))
+        }
         Command::Status(args) => {
             let clusters = open(&args.clusters)?;
             Ok(show(&block_on(status::status(&clusters, args.wait))?, format))
@@ -82,9 +102,13 @@ fn open(clusters: &Clusters) -> Result<Vec<Cluster>> {
     Ok(clusters.clusters.iter().map(|dir| Cluster::open(dir)).collect::<Result<Vec<_>, _>>()?)
 }
 
+fn own(dir: Option<&Path>) -> Result<Cluster> {
+    Ok(Cluster::open(dir.context("--cluster or --context is needed")?)?)
+}
+
 fn connect_all(args: &ConnectArgs, now: u64) -> Result<Done> {
-    let own = Cluster::open(&args.cluster)?;
-    let others = args.destinations.iter().map(|dir| Cluster::open(dir)).collect::<Result<Vec<_>, _>>()?;
+    let own = own(args.cluster.as_deref())?;
+    let others = args.directories.iter().map(|dir| Cluster::open(dir)).collect::<Result<Vec<_>, _>>()?;
     connect::distinct(&others)?;
     let mut done = Done::default();
     for other in &others {
@@ -94,9 +118,9 @@ fn connect_all(args: &ConnectArgs, now: u64) -> Result<Done> {
 }
 
 fn disconnect_all(args: &DisconnectArgs) -> Result<Done> {
-    let own = Cluster::open(&args.cluster)?;
+    let own = own(args.cluster.as_deref())?;
     let mut done = Done::default();
-    for dir in &args.destinations {
+    for dir in &args.directories {
         let other = Cluster::open(dir)
             .context("the destination cannot be read; --peer NAME disconnects this side without it")?;
         done.add(connect::disconnect(&own, &other)?);

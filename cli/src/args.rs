@@ -1,4 +1,6 @@
-//! The command line. What `--help` prints is this file.
+//! The command line. What `--help` prints is this file, and `kube` for what works on Kubernetes clusters.
+
+mod kube;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,10 +10,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tombolo_certs::{AuthMode, DEFAULT_CA_NAME, DEFAULT_NAMESPACE};
 use tombolo_core::id::{ClusterName, ServiceKey};
 
+pub(crate) use self::kube::{
+    ConnectContexts, ConnectionMode, DisableArgs, DisconnectContexts, EnableArgs, Profile, ServiceType, StatusContexts,
+};
+
 /// Join clusters into a mesh, and see what it does.
 ///
-/// A cluster is a directory: cluster.yaml (name, id, store, admin, nodes), source/, tls/, peers/ and store.yaml;
-/// `tombolo init` lays one out.
+/// A Kubernetes cluster is a context of the kubeconfig; `tombolo enable` installs Tombolo there. A cluster without
+/// Kubernetes is a directory: cluster.yaml (name, id, store, admin, nodes), source/, tls/, peers/ and store.yaml; `tombolo
+/// init` lays one out.
 ///
 /// Exit status: 0 when all is well, 1 when it is not (or a command failed), 2 for a wrong command line.
 #[derive(Debug, Parser)]
@@ -38,20 +45,28 @@ pub enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Install Tombolo in a Kubernetes cluster, or change how it is installed.
+    ///
+    /// Puts definitions, namespaces, certificates and the profile's manifests there, by server-side apply. Doing it again
+    /// changes nothing; what was said before is kept unless it is said anew. Certificates are issued again when they end
+    /// soon, or have another authority or other names than they should.
+    Enable(Box<EnableArgs>),
+    /// Remove Tombolo from a Kubernetes cluster, and from its nodes.
+    Disable(DisableArgs),
     /// Lay out a cluster's directory, with leaf certificates.
     Init(InitArgs),
     /// Connect a cluster with others, pairwise and in both directions.
     ///
-    /// Checks first, writes then: names and ids must differ, and each side must accept the other's certificates. Writes
-    /// peers/<name> on both sides in Cilium's format; a running apiserver picks the file up by itself. Doing it again
-    /// changes nothing.
+    /// Checks first, writes then: names, ids and ranges of addresses must differ, and each side must accept the other's
+    /// certificates. In Kubernetes a MeshPeer and a Secret are written on both sides; in directories peers/<name>, in
+    /// Cilium's format. Running apiservers pick them up by themselves. Doing it again changes nothing.
     Connect(ConnectArgs),
     /// Take a connection back, on both sides.
     Disconnect(DisconnectArgs),
     /// Show whether the clusters are connected, and what is in the way.
     ///
-    /// Asks every apiserver and every agent. What does not answer is reported. Exit status 1 when not all of them are
-    /// connected.
+    /// Of directories it asks every apiserver and every agent; with --context it reads the workloads, the MeshPeers and the
+    /// certificates. What does not answer is reported. Exit status 1 when not all of them are connected.
     Status(StatusArgs),
     /// List the global services with their kernel tables, per node.
     Services(NodesArgs),
@@ -111,25 +126,32 @@ pub struct InitArgs {
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
     /// This cluster's directory.
-    #[arg(long, value_name = "DIR")]
-    pub cluster: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "context", conflicts_with = "context")]
+    pub cluster: Option<PathBuf>,
     /// The other cluster's directory; may be repeated.
-    #[arg(long = "destination", value_name = "DIR", required = true)]
-    pub destinations: Vec<PathBuf>,
+    #[arg(long = "destination", value_name = "DIR", requires = "cluster", required_unless_present = "context")]
+    pub directories: Vec<PathBuf>,
+    /// Or clusters in Kubernetes.
+    #[command(flatten)]
+    pub contexts: ConnectContexts,
 }
 
 /// `disconnect`
 #[derive(Debug, Args)]
 pub struct DisconnectArgs {
     /// This cluster's directory.
-    #[arg(long, value_name = "DIR")]
-    pub cluster: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "context", conflicts_with = "context")]
+    pub cluster: Option<PathBuf>,
     /// The other cluster's directory; may be repeated.
-    #[arg(long = "destination", value_name = "DIR", required_unless_present = "peers")]
-    pub destinations: Vec<PathBuf>,
-    /// The other cluster's name, when its directory is out of reach: only this side is changed. May be repeated.
+    #[arg(long = "destination", value_name = "DIR", requires = "cluster",
+          required_unless_present_any = ["peers", "destination_contexts"])]
+    pub directories: Vec<PathBuf>,
+    /// The other cluster's name, when it is out of reach: only this side is changed. May be repeated.
     #[arg(long = "peer", value_name = "NAME", value_parser = cluster_name)]
     pub peers: Vec<ClusterName>,
+    /// Or clusters in Kubernetes.
+    #[command(flatten)]
+    pub contexts: DisconnectContexts,
 }
 
 /// `status`
@@ -138,6 +160,9 @@ pub struct StatusArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub clusters: Clusters,
+    /// Or clusters in Kubernetes.
+    #[command(flatten)]
+    pub contexts: StatusContexts,
     /// Wait until all are connected, at most this long (such as 90s, 5m, 1h); without a value 15m.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "15m",
           value_parser = duration)]

@@ -154,30 +154,43 @@ impl Cluster {
     /// How this store is reached with the given leaf and trust: under the names of its certificate. Addresses become
     /// `<cluster>.mesh.cilium.io` with an alias, host names stay.
     pub(crate) fn store_config(&self, with: TlsFiles) -> EtcdConfig {
-        let mut config = EtcdConfig { ca: with.ca, cert: with.cert, key: with.key, ..EtcdConfig::default() };
-        let addressed: Vec<(IpAddr, u16)> =
-            self.store.iter().filter_map(|url| Some((url.host.parse().ok()?, url.port))).collect();
-        let one_port = addressed.iter().all(|(_, port)| *port == addressed[0].1);
-        let one_address = addressed.iter().all(|(ip, _)| *ip == addressed[0].0);
-        for (i, (ip, port)) in addressed.iter().enumerate() {
-            // A resolver pairs every address of a name with every port: where both differ, the names must.
-            let name =
-                if one_port || one_address { self.mesh_name() } else { format!("{}-{i}.{MESH_DOMAIN}", self.name) };
-            push_new(&mut config.endpoints, format!("https://{name}:{port}"));
-            push_new(config.host_aliases.entry(name).or_default(), *ip);
-        }
+        let (endpoints, mut host_aliases) = dialled(&self.name, &self.store);
         for url in self.store.iter().filter(|url| url.host.parse::<IpAddr>().is_err()) {
-            push_new(&mut config.endpoints, format!("https://{}:{}", url.host, url.port));
             if let Some(ips) = self.host_aliases.get(&url.host) {
-                config.host_aliases.insert(url.host.clone(), ips.clone());
+                host_aliases.insert(url.host.clone(), ips.clone());
             }
         }
-        config
+        EtcdConfig { endpoints, host_aliases, ca: with.ca, cert: with.cert, key: with.key }
     }
 }
 
+/// The URLs under which peers dial a cluster's store, and the addresses of their names: an address is dialled under a name
+/// of the certificate.
+pub(crate) fn dialled(cluster: &ClusterName, store: &[StoreUrl]) -> (Vec<String>, BTreeMap<String, Vec<IpAddr>>) {
+    let (mut urls, mut aliases) = (Vec::new(), BTreeMap::<String, Vec<IpAddr>>::new());
+    let addressed: Vec<(IpAddr, u16)> =
+        store.iter().filter_map(|url| Some((url.host.parse().ok()?, url.port))).collect();
+    let one_port = addressed.iter().all(|(_, port)| *port == addressed[0].1);
+    let one_address = addressed.iter().all(|(ip, _)| *ip == addressed[0].0);
+    for (i, (ip, port)) in addressed.iter().enumerate() {
+        // A resolver pairs every address of a name with every port: where both differ, the names must.
+        let name = if one_port || one_address {
+            format!("{cluster}.{MESH_DOMAIN}")
+        } else {
+            format!("{cluster}-{i}.{MESH_DOMAIN}")
+        };
+        push_new(&mut urls, format!("https://{name}:{port}"));
+        push_new(aliases.entry(name).or_default(), *ip);
+    }
+    for url in store.iter().filter(|url| url.host.parse::<IpAddr>().is_err()) {
+        push_new(&mut urls, format!("https://{}:{}", url.host, url.port));
+    }
+    (urls, aliases)
+}
+
 impl StoreUrl {
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads `https://HOST[:PORT]`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let uri: http::Uri = text.parse().ok()?;
         let plain = uri.scheme_str() == Some("https") && matches!(uri.path(), "" | "/") && uri.query().is_none();
         let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');

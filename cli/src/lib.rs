@@ -1,8 +1,8 @@
 //! The command line of Tombolo.
 //!
 //! A command is a function from arguments to a report; `output` prints reports, in words (`render`) or as
-//! JSON (the values of `tombolo_core::report`). Apiservers and agents are asked over the admin protocol; everything else
-//! is files in clusters' directories.
+//! JSON (the values of `tombolo_core::report`). A cluster is a directory, whose apiserver and agents are asked over the
+//! admin protocol, or a context of a kubeconfig (`kube`).
 
 mod app;
 mod args;
@@ -12,6 +12,7 @@ mod cluster;
 mod connect;
 mod flows;
 mod init;
+mod kube;
 mod output;
 mod query;
 mod render;

@@ -51,6 +51,15 @@ pub(crate) fn print_line(line: &str) -> Reader {
     if printed.is_ok() { Reader::There } else { Reader::Gone }
 }
 
+/// Puts a text in place of the last lines of a terminal. Lines are cut at its edge, so that they stay lines.
+pub(crate) fn redraw(lines: usize, text: &str) {
+    let up = if lines > 0 { format!("\x1b[{lines}F\x1b[J") } else { String::new() };
+    let mut out = io::stdout().lock();
+    let drawn = write!(out, "{up}\x1b[?7l{text}\x1b[?7h").and_then(|()| out.flush());
+    // A picture that cannot be drawn is missed by nobody: the result says all.
+    drop(drawn);
+}
+
 /// Prints what went wrong beside a result.
 pub(crate) fn print_problem(problem: &str) {
     eprintln!("{problem}");

@@ -4,6 +4,7 @@ mod certs;
 mod connect;
 mod explain;
 pub(crate) mod flow;
+mod kube;
 mod services;
 mod status;
 

@@ -98,7 +98,7 @@ impl Install {
 
     /// All that is there.
     pub async fn read(&self) -> Result<Found, InstallError> {
-        found::read(self.objects.client()).await
+        Box::pin(found::read(self.objects.client())).await
     }
 
     /// One Secret with certificates; nothing when there is none.

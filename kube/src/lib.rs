@@ -6,9 +6,9 @@
 pub mod apply;
 pub mod client;
 pub mod events;
+pub mod install;
 pub mod lease;
 pub mod mirroring;
-pub mod install;
 pub mod objects;
 pub mod resources;
 pub mod source;

@@ -41,7 +41,7 @@ impl TlsSecret {
     pub(super) fn of(secret: Secret) -> Self {
         let mut data = secret.data.unwrap_or_default();
         // An authority made for Cilium has its key as ca.key, and its certificate as ca.crt alone.
-        let authority = data.get("ca.key").is_some().then(|| data.get("ca.crt").map(|c| c.0.clone())).flatten();
+        let authority = data.contains_key("ca.key").then(|| data.get("ca.crt").map(|c| c.0.clone())).flatten();
         let mut take = |key: &str| data.remove(key).map(|bytes| bytes.0).unwrap_or_default();
         match authority {
             Some(cert) => Self { ca: take("ca.crt"), cert, key: take("ca.key") },
