@@ -22,6 +22,8 @@ const LATE: Duration = Duration::from_secs(10);
 const LIST_SILENCE: Duration = Duration::from_secs(30);
 /// A watch that lasted this long ends a series of failures.
 const STEADY: Duration = Duration::from_secs(30);
+/// A resource may be missing this many times before that is a fault: its definition is there a little earlier than it is.
+const MISSING: u32 = 6;
 /// The wait after the first failure, at most; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait, unless the server names a longer one.
@@ -239,6 +241,7 @@ impl Follow {
                 seen.push(Seen::Unreadable(format!("HTTP {status}: {message}")));
                 return Step { ask: self.ask(), after: self.wait(retry_after) };
             }
+            (404, _) if self.failures < MISSING => return self.list_again(retry_after),
             _ => {}
         }
         seen.push(Seen::Unreadable(format!("HTTP {status}: {message}")));

@@ -13,6 +13,7 @@ use kube::client::Body;
 use kube::core::Request as Requests;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
+use tombolo_source::manifest::Kind;
 
 use super::credentials::{Credentials, in_words};
 use super::decode;
@@ -64,12 +65,19 @@ impl Reader {
             send_initial_events: initial,
             ..WatchParams::default()
         };
-        let request = match &ask {
-            Ask::Page { more } => {
-                requests.list(&ListParams { limit: Some(PAGE), continue_token: more.clone(), ..ListParams::default() })
-            }
-            Ask::Stream => requests.watch(&watch(true), ""),
-            Ask::Watch { revision } => requests.watch(&watch(false), revision),
+        let page = |more: &Option<String>| ListParams {
+            limit: Some(PAGE),
+            continue_token: more.clone(),
+            ..ListParams::default()
+        };
+        // Of a kind that is not decoded only the names are of interest.
+        let request = match (&ask, self.resource.kind) {
+            (Ask::Page { more }, Kind::Other) => requests.list_metadata(&page(more)),
+            (Ask::Stream, Kind::Other) => requests.watch_metadata(&watch(true), ""),
+            (Ask::Watch { revision }, Kind::Other) => requests.watch_metadata(&watch(false), revision),
+            (Ask::Page { more }, _) => requests.list(&page(more)),
+            (Ask::Stream, _) => requests.watch(&watch(true), ""),
+            (Ask::Watch { revision }, _) => requests.watch(&watch(false), revision),
         };
         let request = request.expect("the parameters are constants, revisions are encoded");
         tracing::debug!(?ask, "asking");

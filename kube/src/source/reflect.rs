@@ -3,13 +3,14 @@
 //! Only differences are said, after a relist too. An object leaves when a watch says so or when a *complete* list lacks it; a
 //! list that broke off proves nothing. Of what was said only a hash is kept, since the listener has the object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
 
+use smol_str::SmolStr;
 use tombolo_core::object::{Fault, Object, ObjectKey, SourceEvent};
 
 use super::decode::{Item, Name};
-use super::resource::Resource;
+use super::resource::{DEFINITIONS, Presence, Resource};
 
 /// One thing a reader saw, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,29 +29,75 @@ pub(super) enum Seen {
     Unreadable(String),
 }
 
+/// A resource that came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// Its definition is there: it is to be read.
+    Begin(usize),
+    /// Its definition is gone, and so are its objects: it is to be read no longer.
+    End(usize),
+}
+
 /// All resources of one source.
 #[derive(Debug)]
 pub(super) struct Reflections {
     resources: Vec<Reflection>,
+    /// Which of them are there.
+    present: BTreeSet<usize>,
     complete: bool,
 }
 
 impl Reflections {
     pub(super) fn new(resources: &'static [Resource]) -> Self {
-        Self { resources: resources.iter().map(Reflection::new).collect(), complete: false }
+        let always = |resource: &Resource| resource.presence == Presence::Always;
+        let present = (0..resources.len()).filter(|index| always(&resources[*index])).collect();
+        Self { resources: resources.iter().map(Reflection::new).collect(), present, complete: false }
+    }
+
+    /// The resources that are there.
+    pub(super) fn present(&self) -> impl Iterator<Item = usize> {
+        self.present.iter().copied()
     }
 
     /// Takes in what a resource's reader saw. `Complete` is the last word of the batch that completed the last of them.
-    pub(super) fn apply(&mut self, resource: usize, seen: Vec<Seen>) -> Vec<SourceEvent> {
-        let mut said = Vec::new();
-        for seen in seen {
-            self.resources[resource].apply(seen, &mut said);
+    pub(super) fn apply(&mut self, index: usize, seen: Vec<Seen>) -> (Vec<SourceEvent>, Vec<Switch>) {
+        let (mut said, mut switches) = (Vec::new(), Vec::new());
+        if !self.present.contains(&index) {
+            return (said, switches);
         }
-        if !self.complete && self.resources.iter().all(|r| r.complete) {
+        for seen in seen {
+            self.resources[index].apply(seen, &mut said);
+        }
+        if self.resources[index].resource.name == DEFINITIONS.name {
+            switches = self.switch(index, &mut said);
+        }
+        if !self.complete && self.present.iter().all(|index| self.resources[*index].complete) {
             self.complete = true;
             said.push(SourceEvent::Complete);
         }
-        said
+        (said, switches)
+    }
+
+    /// What came or went with its definition. That a definition cannot be read, or a resource is not found, ends nothing.
+    fn switch(&mut self, definitions: usize, said: &mut Vec<SourceEvent>) -> Vec<Switch> {
+        let mut switches = Vec::new();
+        for index in 0..self.resources.len() {
+            let Presence::Defined(name) = self.resources[index].resource.presence else { continue };
+            let name = Name { namespace: None, name: SmolStr::new_static(name) };
+            match (self.resources[definitions].objects.contains_key(&name), self.present.contains(&index)) {
+                (true, false) => {
+                    self.present.insert(index);
+                    switches.push(Switch::Begin(index));
+                }
+                (false, true) => {
+                    self.present.remove(&index);
+                    self.resources[index].forget(said);
+                    switches.push(Switch::End(index));
+                }
+                (true, true) | (false, false) => {}
+            }
+        }
+        switches
     }
 }
 
@@ -130,12 +177,22 @@ impl Reflection {
 
     fn remove(&mut self, name: &Name, said: &mut Vec<SourceEvent>) {
         let Some(known) = self.objects.remove(name) else { return };
-        if known.said.is_some() {
-            said.push(SourceEvent::Delete((self.resource.key)(name)));
+        if let (Some(_), Some(key)) = (known.said, (self.resource.key)(name)) {
+            said.push(SourceEvent::Delete(key));
         }
         if known.fault.is_some() {
             said.push(SourceEvent::Mended { place: self.place(name) });
         }
+    }
+
+    /// There are no such objects any more.
+    fn forget(&mut self, said: &mut Vec<SourceEvent>) {
+        let names: Vec<Name> = self.objects.keys().cloned().collect();
+        for name in names {
+            self.remove(&name, said);
+        }
+        self.mend(said);
+        self.complete = false;
     }
 
     fn mend(&mut self, said: &mut Vec<SourceEvent>) {
@@ -152,15 +209,21 @@ impl Reflection {
 impl Known {
     /// Says a good version if it is another than the last one. Much of what Kubernetes changes, such as a Node's
     /// conditions, is nothing to the mesh.
-    fn say(&mut self, object: Option<Box<Object>>, key: ObjectKey, hashes: &RandomState, said: &mut Vec<SourceEvent>) {
+    fn say(
+        &mut self,
+        object: Option<Box<Object>>,
+        key: Option<ObjectKey>,
+        hashes: &RandomState,
+        said: &mut Vec<SourceEvent>,
+    ) {
         let hash = object.as_ref().map(|object| hashes.hash_one(object));
         if self.said == hash {
             return;
         }
         self.said = hash;
-        said.push(match object {
-            Some(object) => SourceEvent::Upsert(*object),
-            None => SourceEvent::Delete(key),
+        said.extend(match object {
+            Some(object) => Some(SourceEvent::Upsert(*object)),
+            None => key.map(SourceEvent::Delete),
         });
     }
 }

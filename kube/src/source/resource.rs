@@ -2,7 +2,7 @@
 
 use smol_str::SmolStr;
 use tombolo_core::id::ServiceKey;
-use tombolo_core::object::ObjectKey;
+use tombolo_core::object::{ObjectKey, PodKey};
 use tombolo_source::manifest::Kind;
 
 use super::decode::Name;
@@ -16,37 +16,103 @@ pub(super) struct Resource {
     pub(super) path: &'static str,
     /// How its objects are read.
     pub(super) kind: Kind,
-    /// What the mesh calls one of them.
-    pub(super) key: fn(&Name) -> ObjectKey,
+    /// What the mesh calls one of them; nothing for a name that none of them can have.
+    pub(super) key: fn(&Name) -> Option<ObjectKey>,
+    pub(super) presence: Presence,
 }
 
-/// The resources that every API server has.
-pub(super) const BUILT_IN: &[Resource] = &[
-    Resource { name: "namespaces", path: "/api/v1/namespaces", kind: Kind::Namespace, key: namespace },
-    Resource { name: "nodes", path: "/api/v1/nodes", kind: Kind::Node, key: node },
-    Resource { name: "services", path: "/api/v1/services", kind: Kind::Service, key: service },
-    Resource {
-        name: "endpointslices",
-        path: "/apis/discovery.k8s.io/v1/endpointslices",
-        kind: Kind::Slice,
-        key: slice,
-    },
+/// When a resource is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// In every API server.
+    Always,
+    /// While there is a CustomResourceDefinition of this name.
+    Defined(&'static str),
+}
+
+/// The definitions of custom resources; of them only the names are read.
+pub(super) const DEFINITIONS: Resource =
+    always("customresourcedefinitions", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", Kind::Other, |_| {
+        None
+    });
+
+/// Everything that is watched.
+pub(super) const RESOURCES: &[Resource] = &[
+    DEFINITIONS,
+    always("namespaces", "/api/v1/namespaces", Kind::Namespace, namespace),
+    always("nodes", "/api/v1/nodes", Kind::Node, node),
+    always("services", "/api/v1/services", Kind::Service, service),
+    always("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices", Kind::Slice, slice),
+    always("pods", "/api/v1/pods", Kind::Pod, pod),
+    cilium("ciliumnodes", "ciliumnodes.cilium.io", "/apis/cilium.io/v2/ciliumnodes", Kind::CiliumNode, cilium_node),
+    cilium(
+        "ciliumidentities",
+        "ciliumidentities.cilium.io",
+        "/apis/cilium.io/v2/ciliumidentities",
+        Kind::CiliumIdentity,
+        cilium_identity,
+    ),
+    cilium(
+        "ciliumendpoints",
+        "ciliumendpoints.cilium.io",
+        "/apis/cilium.io/v2/ciliumendpoints",
+        Kind::CiliumEndpoint,
+        cilium_endpoint,
+    ),
+    cilium(
+        "ciliumendpointslices",
+        "ciliumendpointslices.cilium.io",
+        "/apis/cilium.io/v2alpha1/ciliumendpointslices",
+        Kind::CiliumEndpointSlice,
+        cilium_endpoint_slice,
+    ),
 ];
 
-fn namespace(name: &Name) -> ObjectKey {
-    ObjectKey::Namespace(name.name.clone())
+type Key = fn(&Name) -> Option<ObjectKey>;
+
+const fn always(name: &'static str, path: &'static str, kind: Kind, key: Key) -> Resource {
+    Resource { name, path, kind, key, presence: Presence::Always }
 }
 
-fn node(name: &Name) -> ObjectKey {
-    ObjectKey::Node(name.name.clone())
+const fn cilium(name: &'static str, definition: &'static str, path: &'static str, kind: Kind, key: Key) -> Resource {
+    Resource { name, path, kind, key, presence: Presence::Defined(definition) }
 }
 
-fn service(name: &Name) -> ObjectKey {
-    ObjectKey::Service(ServiceKey::new(in_namespace(name), name.name.clone()))
+fn namespace(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::Namespace(name.name.clone()))
 }
 
-fn slice(name: &Name) -> ObjectKey {
-    ObjectKey::Slice { namespace: in_namespace(name), name: name.name.clone() }
+fn node(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::Node(name.name.clone()))
+}
+
+fn service(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::Service(ServiceKey::new(in_namespace(name), name.name.clone())))
+}
+
+fn slice(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::Slice { namespace: in_namespace(name), name: name.name.clone() })
+}
+
+fn pod(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::Pod(PodKey { namespace: in_namespace(name), name: name.name.clone() }))
+}
+
+fn cilium_node(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::CiliumNode(name.name.clone()))
+}
+
+/// A CiliumIdentity's name is its number.
+fn cilium_identity(name: &Name) -> Option<ObjectKey> {
+    name.name.parse().ok().map(ObjectKey::CiliumIdentity)
+}
+
+fn cilium_endpoint(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::CiliumEndpoint(PodKey { namespace: in_namespace(name), name: name.name.clone() }))
+}
+
+fn cilium_endpoint_slice(name: &Name) -> Option<ObjectKey> {
+    Some(ObjectKey::CiliumEndpointSlice(name.name.clone()))
 }
 
 /// As the shapes read it.

@@ -102,7 +102,7 @@ async fn said(script: &Arc<Script>, count: usize) -> Vec<String> {
     let (events, mut queue) = mpsc::channel(16);
     let credentials = Arc::new(Credentials::fixed(script.client()));
     let mut tasks = JoinSet::new();
-    tasks.spawn(follow_all(&BUILT_IN[..1], credentials, events));
+    tasks.spawn(follow_all(&RESOURCES[1..2], credentials, events));
     let mut said = Vec::new();
     while said.len() < count {
         let batch = timeout(Duration::from_secs(30), queue.recv()).await.expect("the source says more").unwrap();

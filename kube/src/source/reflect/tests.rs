@@ -10,7 +10,7 @@ use tombolo_core::object::NamespaceObject;
 use super::*;
 use crate::source::decode::{Event, Page};
 use crate::source::follow::{Ask, Follow, Heard, Refusal, Step};
-use crate::source::resource::BUILT_IN;
+use crate::source::resource::RESOURCES;
 
 /// A version of an object; an odd one is bad.
 type Version = u32;
@@ -223,7 +223,7 @@ impl Run {
         Self {
             server,
             follow,
-            reflections: Reflections::new(&BUILT_IN[..1]),
+            reflections: Reflections::new(&RESOURCES[1..2]),
             oracle: Oracle::default(),
             listener: BTreeMap::new(),
             faults: BTreeSet::new(),
@@ -265,7 +265,7 @@ impl Run {
         if let Some(Step { ask, .. }) = self.follow.hear(self.now, heard, &mut seen) {
             self.server.ask(ask);
         }
-        for event in self.reflections.apply(0, seen) {
+        for event in self.reflections.apply(0, seen).0 {
             self.listen(event);
         }
         let proved: BTreeMap<ObjectKey, Object> =
@@ -282,7 +282,7 @@ impl Run {
             SourceEvent::Delete(key) => {
                 assert!(self.listener.remove(&key).is_some(), "only what was said is deleted");
                 assert!(
-                    self.oracle.exist.keys().all(|name| (BUILT_IN[0].key)(name) != key),
+                    self.oracle.exist.keys().all(|name| (RESOURCES[1].key)(name) != Some(key.clone())),
                     "nothing is deleted that the last complete list or event contains"
                 );
             }
@@ -326,35 +326,73 @@ proptest! {
 /// Each resource is complete once; the source when the last of them is.
 #[test]
 fn complete_is_said_once_after_the_last_first_list() {
-    let mut reflections = Reflections::new(&BUILT_IN[..2]);
+    let mut reflections = Reflections::new(&RESOURCES[1..3]);
     let list = || vec![Seen::ListBegan, Seen::ListComplete];
-    assert_eq!(reflections.apply(1, list()), []);
-    assert_eq!(reflections.apply(1, list()), []);
-    assert_eq!(reflections.apply(0, vec![Seen::ListBegan]), []);
-    assert_eq!(reflections.apply(0, vec![Seen::ListComplete]), [SourceEvent::Complete]);
-    assert_eq!(reflections.apply(0, list()), []);
+    assert_eq!(reflections.apply(1, list()).0, []);
+    assert_eq!(reflections.apply(1, list()).0, []);
+    assert_eq!(reflections.apply(0, vec![Seen::ListBegan]).0, []);
+    assert_eq!(reflections.apply(0, vec![Seen::ListComplete]).0, [SourceEvent::Complete]);
+    assert_eq!(reflections.apply(0, list()).0, []);
 }
 
 #[test]
 fn faults_are_said_once_each_and_mended_by_what_can_be_read() {
-    let mut reflections = Reflections::new(&BUILT_IN[..1]);
+    let mut reflections = Reflections::new(&RESOURCES[1..2]);
     let unreadable = |why: &str| vec![Seen::Unreadable(why.to_owned())];
     let fault =
         |place: &str, message: &str| SourceEvent::Fault(Fault { place: place.to_owned(), message: message.to_owned() });
     let mended = |place: &str| SourceEvent::Mended { place: place.to_owned() };
-    assert_eq!(reflections.apply(0, unreadable("403")), [fault("namespaces", "403")]);
-    assert_eq!(reflections.apply(0, unreadable("403")), []);
-    assert_eq!(reflections.apply(0, unreadable("500")), [fault("namespaces", "500")]);
-    assert_eq!(reflections.apply(0, vec![Seen::Readable]), [mended("namespaces")]);
-    assert_eq!(reflections.apply(0, vec![Seen::Put(item(1, 1, 9))]), [fault("namespaces n1", "bad 1")]);
-    assert_eq!(reflections.apply(0, vec![Seen::Put(item(1, 1, 10))]), []);
+    assert_eq!(reflections.apply(0, unreadable("403")).0, [fault("namespaces", "403")]);
+    assert_eq!(reflections.apply(0, unreadable("403")).0, []);
+    assert_eq!(reflections.apply(0, unreadable("500")).0, [fault("namespaces", "500")]);
+    assert_eq!(reflections.apply(0, vec![Seen::Readable]).0, [mended("namespaces")]);
+    assert_eq!(reflections.apply(0, vec![Seen::Put(item(1, 1, 9))]).0, [fault("namespaces n1", "bad 1")]);
+    assert_eq!(reflections.apply(0, vec![Seen::Put(item(1, 1, 10))]).0, []);
     assert_eq!(
-        reflections.apply(0, vec![Seen::Put(item(1, 2, 11))]),
+        reflections.apply(0, vec![Seen::Put(item(1, 2, 11))]).0,
         [mended("namespaces n1"), SourceEvent::Upsert(object(1, 2))]
     );
-    assert_eq!(reflections.apply(0, vec![Seen::Put(item(1, 3, 12))]), [fault("namespaces n1", "bad 3")]);
+    assert_eq!(reflections.apply(0, vec![Seen::Put(item(1, 3, 12))]).0, [fault("namespaces n1", "bad 3")]);
     assert_eq!(
-        reflections.apply(0, vec![Seen::Gone(name(1))]),
+        reflections.apply(0, vec![Seen::Gone(name(1))]).0,
         [SourceEvent::Delete(object(1, 2).key()), mended("namespaces n1")]
+    );
+}
+
+/// A resource of Cilium's is read while its definition is there, counts for completeness, and leaves with it alone.
+#[test]
+fn a_custom_resource_comes_and_goes_with_its_definition() {
+    let index = RESOURCES.iter().position(|r| r.name == "ciliumnodes").unwrap();
+    let mut reflections = Reflections::new(RESOURCES);
+    let definition = Name { namespace: None, name: "ciliumnodes.cilium.io".into() };
+    let definition_item = Item { name: definition.clone(), revision: "1".into(), object: Ok(None) };
+    for always in 1..=5 {
+        assert_eq!(reflections.apply(always, vec![Seen::ListBegan, Seen::ListComplete]), (vec![], vec![]));
+    }
+    assert_eq!(reflections.apply(index, vec![Seen::ListBegan]), (vec![], vec![]), "it is not there");
+    let defined = vec![Seen::ListBegan, Seen::Put(definition_item), Seen::ListComplete];
+    assert_eq!(reflections.apply(0, defined), (vec![], vec![Switch::Begin(index)]));
+
+    let node = Object::CiliumNode(tombolo_core::object::CiliumNodeObject { name: "n1".into(), ..Default::default() });
+    let item = Item { name: name(1), revision: "2".into(), object: Ok(Some(Box::new(node.clone()))) };
+    let listed = vec![Seen::ListBegan, Seen::Put(item), Seen::ListComplete];
+    assert_eq!(
+        reflections.apply(index, listed),
+        (vec![SourceEvent::Upsert(node.clone()), SourceEvent::Complete], vec![])
+    );
+    let (said, switches) = reflections.apply(index, vec![Seen::Unreadable("HTTP 404".to_owned())]);
+    assert!(matches!(&said[..], [SourceEvent::Fault(_)]) && switches.is_empty());
+    let (said, switches) = reflections.apply(0, vec![Seen::Unreadable("HTTP 500".to_owned()), Seen::ListBegan]);
+    assert!(
+        matches!(&said[..], [SourceEvent::Fault(_)]) && switches.is_empty(),
+        "a definition that is not read is not gone"
+    );
+    let mended = |place: &str| SourceEvent::Mended { place: place.to_owned() };
+    assert_eq!(
+        reflections.apply(0, vec![Seen::ListComplete]),
+        (
+            vec![mended("customresourcedefinitions"), SourceEvent::Delete(node.key()), mended("ciliumnodes"),],
+            vec![Switch::End(index)]
+        )
     );
 }
