@@ -24,6 +24,14 @@ pub(crate) struct Case {
     pub(crate) body: fn(&mut Lab) -> Result<()>,
 }
 
+/// One that builds what it needs itself.
+pub(crate) struct Alone {
+    /// Its name, as a sentence.
+    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) body: fn() -> Result<()>,
+}
+
 /// One cluster. What ends first comes first.
 pub(crate) struct Lab {
     member: Option<Member>,

@@ -4,13 +4,14 @@
 //! `TOMBOLO_KUBEKIT` names the binary; without it, the one that `cargo xtask setup --all` built.
 
 mod churn;
+mod command_line;
 mod ground;
 mod lab;
 mod source;
 
 use std::process::ExitCode;
 
-use lab::{Case, Lab};
+use lab::{Alone, Case, Lab};
 use tombolo_e2e::cases::{self, Choice};
 use tombolo_e2e::needs::Missing;
 use tombolo_e2e::{kube, needs, programs, story};
@@ -22,11 +23,14 @@ fn main() -> ExitCode {
         .flatten()
         .filter(|case| choice.has(case.name))
         .collect();
+    let alone: Vec<&Alone> = [command_line::CASES].into_iter().flatten().filter(|case| choice.has(case.name)).collect();
     if choice.list {
-        chosen.iter().for_each(|case| story::say(&format!("{}: test", case.name)));
+        let names = chosen.iter().map(|case| case.name).chain(alone.iter().map(|case| case.name));
+        names.for_each(|name| story::say(&format!("{name}: test")));
         return ExitCode::SUCCESS;
     }
-    match cases::prepare(chosen.len(), &missing()) {
+    let all = chosen.len() + alone.len();
+    match cases::prepare(all, &missing()) {
         Ok(None) => {}
         Ok(Some(verdict)) => return verdict,
         Err(error) => {
@@ -37,7 +41,8 @@ fn main() -> ExitCode {
     let mut shared = None;
     let failed = chosen.iter().filter(|case| !cases::passes(case.name, || Lab::lend(&mut shared, case.body))).count();
     drop(shared);
-    story::say(&format!("\n{} passed, {failed} failed", chosen.len() - failed));
+    let failed = failed + alone.iter().filter(|case| !cases::passes(case.name, case.body)).count();
+    story::say(&format!("\n{} passed, {failed} failed", all - failed));
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
