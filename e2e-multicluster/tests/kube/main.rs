@@ -6,6 +6,7 @@
 mod churn;
 mod command_line;
 mod ground;
+mod installed;
 mod lab;
 mod source;
 
@@ -18,7 +19,7 @@ use tombolo_e2e::{kube, needs, programs, story};
 
 fn main() -> ExitCode {
     let choice = Choice::from_arguments();
-    let chosen: Vec<&Case> = [ground::CASES, source::CASES, churn::CASES]
+    let chosen: Vec<&Case> = [ground::CASES, source::CASES, churn::CASES, installed::CASES]
         .into_iter()
         .flatten()
         .filter(|case| choice.has(case.name))
