@@ -8,6 +8,7 @@ mod command_line;
 mod ground;
 mod installed;
 mod lab;
+mod manifests;
 mod source;
 
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use tombolo_e2e::{kube, needs, programs, story};
 
 fn main() -> ExitCode {
     let choice = Choice::from_arguments();
-    let chosen: Vec<&Case> = [ground::CASES, source::CASES, churn::CASES, installed::CASES]
+    let chosen: Vec<&Case> = [ground::CASES, source::CASES, churn::CASES, installed::CASES, manifests::CASES]
         .into_iter()
         .flatten()
         .filter(|case| choice.has(case.name))
