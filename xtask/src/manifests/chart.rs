@@ -101,7 +101,7 @@ const TAKEN: &[Choice] = &[
     (&["agent.endSocketsInPods=false"], &["hostPID: false", "- BPF", "- NET_ADMIN"], &["- SYS_ADMIN", "- SYS_PTRACE"]),
     (&["agent.mode=uninstall"], &["args: [uninstall,", "--datapath=none"], &["--allow-root-cgroup"]),
     (&["apiserver.mirrorEndpointSlices=true"], &["verbs: [get, list, watch, create, update, patch, delete]"], &[]),
-    (&["image.repository=r.example/t", "image.tag=1"], &["\"r.example/t:1\""], &["tombolo-mesh/tombolo:"]),
+    (&["image.repository=r.example/t", "image.tag=v1"], &["\"r.example/t:v1\""], &["tombolo-mesh/tombolo:"]),
     (
         &["service.type=LoadBalancer", "service.cloud=aks", "service.aks.subnet=mesh"],
         &["azure-load-balancer-internal: \"true\"", "azure-load-balancer-internal-subnet: mesh"],
