@@ -11,11 +11,20 @@ use tombolo_kube::apply;
 /// The objects of each profile.
 fn profiles() -> BTreeMap<String, Vec<Value>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/plain");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(folder)
+        .expect("the manifests are as they are rendered")
+        .map(|entry| entry.expect("the manifests are as they are rendered").path());
     let profiles: BTreeMap<_, _> = files
         .map(|path| {
-            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let documents = apply::read(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let name = path
+                .file_stem()
+                .expect("the manifests are as they are rendered")
+                .to_str()
+                .expect("the manifests are as they are rendered")
+                .to_owned();
+            let documents =
+                apply::read(&std::fs::read_to_string(&path).expect("the manifests are as they are rendered"))
+                    .expect("the manifests are as they are rendered");
             (name, documents.into_iter().map(|document| document.object).collect())
         })
         .collect();
@@ -43,7 +52,7 @@ fn texts(value: &Value) -> Vec<&str> {
 
 /// The Pod of the one workload of a kind.
 fn pod<'a>(objects: &'a [Value], kind: &'a str) -> &'a Value {
-    &of_kind(objects, kind).next().unwrap()["spec"]["template"]["spec"]
+    &of_kind(objects, kind).next().expect("the manifests are as they are rendered")["spec"]["template"]["spec"]
 }
 
 /// All values of a key, at any depth.
@@ -128,19 +137,31 @@ fn what_is_mounted_is_what_the_cli_writes() {
         for workload in ["Deployment", "DaemonSet"] {
             let pod = pod(objects, workload);
             for secret in all(pod, "secret") {
-                let name = secret["name"].as_str().or(secret["secretName"].as_str()).unwrap();
+                let name = secret["name"]
+                    .as_str()
+                    .or(secret["secretName"].as_str())
+                    .expect("the manifests are as they are rendered");
                 assert!(["tombolo-server", "tombolo-admin", "tombolo-local"].contains(&name), "{profile}: {name}");
                 // Without items everything in it would be mounted, also what somebody adds.
                 assert!(list(&secret["items"]).count() > 0, "{profile}: {name}");
                 for item in list(&secret["items"]) {
-                    assert!(["ca.crt", "tls.crt", "tls.key"].contains(&item["key"].as_str().unwrap()), "{item}");
+                    assert!(
+                        ["ca.crt", "tls.crt", "tls.key"]
+                            .contains(&item["key"].as_str().expect("the manifests are as they are rendered")),
+                        "{item}"
+                    );
                 }
             }
             // 0400. It would be 400 to a reader that takes no leading zero for octal.
             assert!(all(pod, "defaultMode").iter().all(|mode| **mode == 256), "{profile}");
             let keys: BTreeSet<_> = all(pod, "configMapKeyRef")
                 .into_iter()
-                .map(|key| (key["name"].as_str().unwrap(), key["key"].as_str().unwrap()))
+                .map(|key| {
+                    (
+                        key["name"].as_str().expect("the manifests are as they are rendered"),
+                        key["key"].as_str().expect("the manifests are as they are rendered"),
+                    )
+                })
                 .collect();
             let known = ["name", "id", "maxConnectedClusters", "serviceCIDRs", "podCIDRs", "defaultGlobalNamespace"];
             for (map, key) in keys {
@@ -175,7 +196,10 @@ fn containers_are_confined() {
 #[test]
 fn a_budget_is_there_when_it_can_hold() {
     each(|profile, objects| {
-        let replicas = of_kind(objects, "Deployment").next().unwrap()["spec"]["replicas"].as_u64().unwrap();
+        let replicas =
+            of_kind(objects, "Deployment").next().expect("the manifests are as they are rendered")["spec"]["replicas"]
+                .as_u64()
+                .expect("the manifests are as they are rendered");
         let budgets = of_kind(objects, "PodDisruptionBudget").count();
         assert_eq!(budgets, usize::from(replicas > 1), "{profile}");
     });
@@ -184,9 +208,14 @@ fn a_budget_is_there_when_it_can_hold() {
 #[test]
 fn every_flag_and_variable_is_one_of_the_programs() {
     let help = |program: &str| {
-        let output = Command::new(programs::program(program).unwrap()).arg("--help").output().unwrap();
+        let output = Command::new(programs::program(program).expect("the manifests are as they are rendered"))
+            .arg("--help")
+            .output()
+            .expect("the manifests are as they are rendered");
         assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap()
+        let help = String::from_utf8(output.stdout).expect("the manifests are as they are rendered");
+        // Lines are wrapped anywhere.
+        help.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let known = BTreeMap::from(["tombolo-apiserver", "tombolo-agent"].map(|name| (name, help(name))));
     each(|profile, objects| {
@@ -198,11 +227,11 @@ fn every_flag_and_variable_is_one_of_the_programs() {
                     continue;
                 };
                 for arg in texts(&container["args"]) {
-                    let flag = arg.split('=').next().unwrap();
+                    let flag = arg.split('=').next().expect("the manifests are as they are rendered");
                     assert!(help.split_whitespace().any(|word| word == flag), "{profile}: {command} has no {flag}");
                 }
                 for variable in list(&container["env"]) {
-                    let name = variable["name"].as_str().unwrap();
+                    let name = variable["name"].as_str().expect("the manifests are as they are rendered");
                     assert!(help.contains(&format!("[env: {name}=")), "{profile}: {command} reads no {name}");
                 }
             }

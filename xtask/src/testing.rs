@@ -75,7 +75,7 @@ fn unit(root: &Path) -> Result<()> {
 fn end_to_end(root: &Path) -> Result<()> {
     let binaries = demo::build(root, "dev")?;
     let mut test = cargo(root);
-    let parts = ["--lib", "--bins", "--test", "e2e"];
+    let parts = ["--lib", "--bins", "--test", "e2e", "--test", "manifests"];
     test.args(["test", "--no-fail-fast", "--package", "tombolo-e2e"]).args(parts).env("TOMBOLO_BIN_DIR", binaries);
     run(test.env("TOMBOLO_ETCD", etcd::provide(root)?.binary))
 }
