@@ -100,7 +100,19 @@ const TAKEN: &[Choice] = &[
     ),
     (&["agent.endSocketsInPods=false"], &["hostPID: false", "- BPF", "- NET_ADMIN"], &["- SYS_ADMIN", "- SYS_PTRACE"]),
     (&["agent.mode=uninstall"], &["args: [uninstall,", "--datapath=none"], &["--allow-root-cgroup"]),
-    (&["apiserver.mirrorEndpointSlices=true"], &["verbs: [get, list, watch, create, update, patch, delete]"], &[]),
+    (
+        &["apiserver.mirrorEndpointSlices=all"],
+        &[
+            "[endpointslices]\n  verbs: [get, list, watch, create, update, patch, delete]",
+            "--mirror-endpoint-slices=all",
+        ],
+        &[],
+    ),
+    (
+        &["apiserver.mirrorEndpointSlices=off"],
+        &["[endpointslices]\n  verbs: [get, list, watch]", "--mirror-endpoint-slices=off"],
+        &[],
+    ),
     (&["image.repository=r.example/t", "image.tag=v1"], &["\"r.example/t:v1\""], &["tombolo-mesh/tombolo:"]),
     (
         &["service.type=LoadBalancer", "service.cloud=aks", "service.aks.subnet=mesh"],
