@@ -9,6 +9,7 @@ mod ground;
 mod installed;
 mod lab;
 mod manifests;
+mod resources;
 mod source;
 
 use std::process::ExitCode;
@@ -20,11 +21,8 @@ use tombolo_e2e::{kube, needs, programs, story};
 
 fn main() -> ExitCode {
     let choice = Choice::from_arguments();
-    let chosen: Vec<&Case> = [ground::CASES, source::CASES, churn::CASES, installed::CASES, manifests::CASES]
-        .into_iter()
-        .flatten()
-        .filter(|case| choice.has(case.name))
-        .collect();
+    let shared = [ground::CASES, resources::CASES, source::CASES, churn::CASES, installed::CASES, manifests::CASES];
+    let chosen: Vec<&Case> = shared.into_iter().flatten().filter(|case| choice.has(case.name)).collect();
     let alone: Vec<&Alone> = [command_line::CASES].into_iter().flatten().filter(|case| choice.has(case.name)).collect();
     if choice.list {
         let names = chosen.iter().map(|case| case.name).chain(alone.iter().map(|case| case.name));
