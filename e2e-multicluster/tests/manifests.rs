@@ -125,8 +125,15 @@ fn what_is_written_is_this() {
                 written.extend(texts(&rule["resources"]).into_iter().filter(|_| changes));
             }
         }
-        let expected =
-            ["clusterdrains/status", "clustergrants/status", "events", "leases", "meshidentities", "meshpeers/status"];
+        let expected = [
+            "clusterdrains/status",
+            "clustergrants/status",
+            "endpointslices",
+            "events",
+            "leases",
+            "meshidentities",
+            "meshpeers/status",
+        ];
         assert_eq!(written.into_iter().collect::<Vec<_>>(), expected, "{profile}");
     });
 }
