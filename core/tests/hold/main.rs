@@ -297,3 +297,19 @@ fn the_deadline_is_also_when_what_ended_with_its_lease_leaves() {
     assert_eq!(on(Event::Listed, 30), Millis(60_030));
     assert_eq!(on(Event::Tick, 60_030), Millis(100_000));
 }
+
+#[test]
+fn what_waited_leaves_beside_what_ended_with_its_lease() {
+    check(
+        "0 epoch=1 canary [ a=1 b=1 c=1 d=1 e=1 f=1 ] beat
+         50 xb xc
+         160 -d
+         161 beat",
+        expect![[r#"
+            0 epoch=1 canary [ a=1 b=1 c=1 d=1 e=1 f=1 ] beat => a=1 b=1 c=1 d=1 e=1 f=1
+            50 xb xc => b=1?Expiry c=1?Expiry
+            160 -d => d=1?Heartbeat
+            161 beat => -d
+            held: a=1 b=1?Expiry c=1?Expiry e=1 f=1"#]],
+    );
+}
